@@ -1,0 +1,91 @@
+//! The wire form: one version byte, then bincode (little-endian, variable-length integers).
+//!
+//! Golden vectors in `tests/golden_vectors.rs` hold the form still. A record of a newer version is told apart from a
+//! damaged one, so that a reader can pause on it (INV-10). Decoding never reads past [`MAX_RECORD`] and never panics.
+
+use crate::enrolment::Enrolment;
+use crate::fact::{CodeRevocation, Fact};
+use crate::scan::Scan;
+
+/// Largest record, in bytes, that decodes.
+pub const MAX_RECORD: usize = 64 * 1024;
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Written by a newer build: pause, alarm, never drop (INV-10).
+    #[error("record version {found} is newer than version {known}, which this build knows")]
+    NewerVersion {
+        /// The version byte found.
+        found: u8,
+        /// The newest version that this build reads.
+        known: u8,
+    },
+    /// Not a record of any version: a dead letter.
+    #[error("record is malformed: {reason}")]
+    Malformed {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A type with a wire form.
+pub trait WireRecord: bincode::Encode + bincode::Decode<()> {
+    /// The version that this build writes, and the newest that it reads.
+    const VERSION: u8;
+}
+
+impl WireRecord for Scan {
+    const VERSION: u8 = 1;
+}
+
+impl WireRecord for Fact {
+    const VERSION: u8 = 1;
+}
+
+impl WireRecord for CodeRevocation {
+    const VERSION: u8 = 1;
+}
+
+impl WireRecord for Enrolment {
+    const VERSION: u8 = 1;
+}
+
+fn configuration() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<MAX_RECORD>()
+}
+
+/// The wire form of a record.
+///
+/// # Errors
+/// [`CodecError::Malformed`] where the record is larger than [`MAX_RECORD`].
+pub fn encode<R: WireRecord>(record: &R) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.push(R::VERSION);
+    bincode::encode_into_std_write(record, &mut bytes, configuration())
+        .map_err(|error| CodecError::Malformed { reason: error.to_string() })?;
+    if bytes.len() > MAX_RECORD {
+        let reason = format!("{} bytes are more than {MAX_RECORD}", bytes.len());
+        return Err(CodecError::Malformed { reason });
+    }
+    Ok(bytes)
+}
+
+/// The record of a wire form. Every byte must belong to it.
+pub fn decode<R: WireRecord>(bytes: &[u8]) -> Result<R, CodecError> {
+    let malformed = |reason: String| CodecError::Malformed { reason };
+    let (&version, body) =
+        bytes.split_first().ok_or_else(|| malformed("no version byte".into()))?;
+    if version > R::VERSION {
+        return Err(CodecError::NewerVersion { found: version, known: R::VERSION });
+    }
+    if version == 0 {
+        return Err(malformed("version 0 was never written".into()));
+    }
+    let (record, read) = bincode::decode_from_slice(body, configuration())
+        .map_err(|error| malformed(error.to_string()))?;
+    if read != body.len() {
+        return Err(malformed(format!("{} bytes follow the record", body.len() - read)));
+    }
+    Ok(record)
+}

@@ -1,0 +1,147 @@
+//! `PersonId`: a keyed hash of a document, the same everywhere without coordination (P1, Y4).
+
+use std::fmt;
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::document::Document;
+
+/// Names a person everywhere in the system: 64 bits of a keyed hash, never zero.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct PersonId(pub u64);
+
+impl fmt::Debug for PersonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PersonId({:016x})", self.0)
+    }
+}
+
+impl fmt::Display for PersonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl std::str::FromStr for PersonId {
+    type Err = PersonIdError;
+
+    fn from_str(text: &str) -> Result<Self, PersonIdError> {
+        if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(PersonIdError);
+        }
+        match u64::from_str_radix(text, 16) {
+            Ok(id) if id != 0 => Ok(Self(id)),
+            _ => Err(PersonIdError),
+        }
+    }
+}
+
+/// The text is not a person id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 16 hexadecimal digits, not all zero")]
+pub struct PersonIdError;
+
+/// A person's id together with the further keyed bits that expose a collision of ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Identity {
+    /// The id.
+    pub person: PersonId,
+    /// 128 further bits of the same keyed hash; the resident record keeps the lowest 16.
+    pub check: u128,
+}
+
+impl Identity {
+    /// The 16 bits that the resident record keeps.
+    pub const fn residue(&self) -> u16 {
+        self.check as u16
+    }
+}
+
+/// The secret under which documents become ids. The whole deployment shares one.
+#[derive(Clone)]
+pub struct PersonKey {
+    hash_key: [u8; 32],
+    text_key: [u8; 32],
+    fingerprint: [u8; 8],
+}
+
+impl PersonKey {
+    /// Derives the working keys from 32 secret bytes.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        let derive = |context| blake3::derive_key(context, secret);
+        let mut fingerprint = [0; 8];
+        fingerprint.copy_from_slice(&derive("tongxing 2026 person key fingerprint")[..8]);
+        Self {
+            hash_key: derive("tongxing 2026 person id"),
+            text_key: derive("tongxing 2026 keyed text hash"),
+            fingerprint,
+        }
+    }
+
+    /// Tells keys apart without revealing them; kept in every snapshot, topic and database.
+    pub const fn fingerprint(&self) -> [u8; 8] {
+        self.fingerprint
+    }
+
+    /// The identity behind a document.
+    pub fn identify(&self, document: &Document) -> Identity {
+        let mut output = [0; 24];
+        blake3::Hasher::new_keyed(&self.hash_key)
+            .update(&document.identity_bytes())
+            .finalize_xof()
+            .fill(&mut output);
+        let (id, check) = output.split_at(8);
+        let id = u64::from_le_bytes(id.try_into().unwrap_or_default());
+        let check = u128::from_le_bytes(check.try_into().unwrap_or_default());
+        Identity { person: PersonId(id.max(1)), check }
+    }
+
+    /// A keyed hash of any other identifying text, such as a phone number or an operator's name.
+    pub fn hash_text(&self, purpose: &str, text: &str) -> u64 {
+        let mut hasher = blake3::Hasher::new_keyed(&self.text_key);
+        hasher.update(&(purpose.len() as u64).to_le_bytes());
+        hasher.update(purpose.as_bytes()).update(text.as_bytes());
+        let mut output = [0; 8];
+        hasher.finalize_xof().fill(&mut output);
+        u64::from_le_bytes(output)
+    }
+}
+
+impl fmt::Debug for PersonKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PersonKey(secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::DocumentKind;
+
+    fn document(number: &str) -> Document {
+        let kind = DocumentKind::HongKongMacauPermit;
+        Document::parse(kind, number, None, None, (2026, 11, 21)).unwrap()
+    }
+
+    #[test]
+    fn p1_the_id_depends_on_the_key_and_the_document_alone() {
+        let key = PersonKey::new(&[7; 32]);
+        let other = PersonKey::new(&[8; 32]);
+        assert_eq!(key.identify(&document("H00000001")), key.identify(&document("h0000000101")));
+        assert_ne!(key.identify(&document("H00000001")), key.identify(&document("H00000002")));
+        assert_ne!(key.identify(&document("H00000001")), other.identify(&document("H00000001")));
+        assert_ne!(key.fingerprint(), other.fingerprint());
+    }
+
+    #[test]
+    fn a_person_id_reads_back_from_its_text() {
+        let id = PersonKey::new(&[7; 32]).identify(&document("H00000001")).person;
+        assert_eq!(id.to_string().parse::<PersonId>().unwrap(), id);
+        assert!("0000000000000000".parse::<PersonId>().is_err());
+        assert!("+00000000000001a".parse::<PersonId>().is_err());
+    }
+}
