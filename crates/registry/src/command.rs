@@ -1,0 +1,50 @@
+//! What is appended to the registry's topic, and what comes of it.
+
+use bincode::{Decode, Encode};
+use scan_model::Timestamp;
+use scan_model::codec::{MAX_RECORD, WireRecord};
+
+use crate::site::Site;
+
+/// Most sites in one command, so that a command stays well below the largest record.
+pub const MAX_SITES: usize = 100;
+
+/// A command. A retry carries the same id and gets the same verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Command {
+    /// The client's id.
+    pub id: u128,
+    /// When it was given; its effective time is the maximum of all so far.
+    pub time: Timestamp,
+    /// The version of the rules under which it is judged.
+    pub rule_version: u16,
+    /// What it asks for.
+    pub body: Body,
+}
+
+/// What a command asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Body {
+    /// Adds these sites, or replaces what is known of them.
+    ImportSites(Vec<Site>),
+}
+
+impl WireRecord for Command {
+    const VERSION: u8 = 1;
+}
+
+const _: () = assert!(MAX_SITES * 600 < MAX_RECORD);
+
+/// What came of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done; so many sites were new, so many replaced.
+    Imported {
+        /// New sites.
+        added: u32,
+        /// Sites that were known already.
+        replaced: u32,
+    },
+    /// Refused as a whole: judged under rules that this build does not know.
+    UnknownRules,
+}
