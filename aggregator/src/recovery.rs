@@ -1,0 +1,174 @@
+//! Settles what an unclean stop left open: which rows of a range are in raw, what is missing, which rollup slices differ.
+
+use std::collections::{BTreeSet, HashSet};
+
+use event_log::{Offset, Partition};
+use scan_model::{PersonId, ScanId, Timestamp};
+use serde::Deserialize;
+use warehouse::slices::{self, Slice};
+use warehouse::{Store, StoreError};
+
+use crate::sealed::SealedBatch;
+use crate::window::{UNKNOWN_DIGEST, Window};
+
+/// Tells whether the engine was restarted: a row in a table whose contents do not survive a restart.
+pub struct BootMark {
+    writer: String,
+    mark: u64,
+}
+
+#[derive(Deserialize)]
+struct Mark {
+    mark: u64,
+}
+
+#[derive(Deserialize)]
+struct OffsetRow {
+    log_offset: Offset,
+}
+
+impl BootMark {
+    /// Sets a new mark for a writer. Everything that the engine was asked before is to be proven by then.
+    pub async fn set(store: &Store, writer: &str) -> Result<Self, StoreError> {
+        let mark = uuid::Uuid::new_v4().as_u64_pair().0;
+        let insert = format!("INSERT INTO boot_marks VALUES ('{writer}', {mark})");
+        store.execute(&insert).await?;
+        Ok(Self { writer: writer.to_owned(), mark })
+    }
+
+    /// Whether the engine is still the one in which the mark was set.
+    pub async fn holds(&self, store: &Store) -> Result<bool, StoreError> {
+        let marks: Vec<Mark> = store
+            .rows(
+                "SELECT mark FROM boot_marks WHERE writer = {writer:String}",
+                &[("writer", self.writer.clone())],
+            )
+            .await?;
+        Ok(marks.iter().any(|found| found.mark == self.mark))
+    }
+}
+
+/// The offsets of a range that raw holds.
+pub async fn offsets_in_raw(
+    store: &Store,
+    partition: Partition,
+    first: Offset,
+    next: Offset,
+) -> Result<HashSet<Offset>, StoreError> {
+    let rows: Vec<OffsetRow> = store
+        .rows(
+            "SELECT log_offset FROM scans
+             WHERE log_partition = {partition:UInt16}
+               AND log_offset >= {first:UInt64} AND log_offset < {next:UInt64}",
+            &[
+                ("partition", partition.to_string()),
+                ("first", first.to_string()),
+                ("next", next.to_string()),
+            ],
+        )
+        .await?;
+    Ok(rows.into_iter().map(|row| row.log_offset).collect())
+}
+
+/// The largest offset of a partition that raw holds.
+pub async fn newest_offset_in_raw(
+    store: &Store,
+    partition: Partition,
+) -> Result<Option<Offset>, StoreError> {
+    let rows: Vec<OffsetRow> = store
+        .rows(
+            "SELECT max(log_offset) AS log_offset FROM scans
+             WHERE log_partition = {partition:UInt16} HAVING count() > 0",
+            &[("partition", partition.to_string())],
+        )
+        .await?;
+    Ok(rows.first().map(|row| row.log_offset))
+}
+
+/// Sends what raw lacks of a batch. The slices are then proven by [`prove`].
+pub async fn complete(store: &Store, batch: &SealedBatch) -> Result<usize, StoreError> {
+    let present = offsets_in_raw(store, batch.partition, batch.first, batch.next).await?;
+    let missing = batch.offsets().filter(|offset| !present.contains(offset)).count();
+    if missing > 0 {
+        let rows = batch.rows_without(&present);
+        store.insert(warehouse::scan_rows::INSERT_STATEMENT, rows).await?;
+    }
+    Ok(missing)
+}
+
+/// Proves the slices against raw and rebuilds those that differ; answers how many were rebuilt.
+pub async fn prove(store: &Store, slices: &BTreeSet<Slice>) -> Result<usize, StoreError> {
+    let proof = slices::prove_and_repair(store, slices).await?;
+    tracing::info!(proven = proof.proven, rebuilt = proof.rebuilt.len(), "rollup slices proven");
+    Ok(proof.rebuilt.len())
+}
+
+/// The window of a partition, from raw rows below an offset.
+pub async fn rebuild_window(
+    store: &Store,
+    partition: Partition,
+    below: Offset,
+    length_ms: i64,
+    capacity: usize,
+) -> Result<Window, StoreError> {
+    #[derive(Deserialize)]
+    struct Row {
+        person: u64,
+        scan_id: uuid::Uuid,
+        appended_ms: i64,
+    }
+    let sql = "
+        WITH (SELECT max(appended_at) FROM scans WHERE log_partition = {partition:UInt16} AND log_offset < {below:UInt64}) AS newest
+        SELECT person, scan_id, toUnixTimestamp64Milli(appended_at) AS appended_ms FROM scans
+        WHERE log_partition = {partition:UInt16} AND log_offset < {below:UInt64}
+          AND appended_at >= newest - toIntervalMillisecond({length:UInt64})
+        ORDER BY log_offset DESC LIMIT {capacity:UInt64}";
+    let parameters = [
+        ("partition", partition.to_string()),
+        ("below", below.to_string()),
+        ("length", length_ms.to_string()),
+        ("capacity", capacity.to_string()),
+    ];
+    let mut rows: Vec<Row> = store.rows(sql, &parameters).await?;
+    rows.reverse();
+    let is_cut = rows.len() == capacity;
+    let newest = rows.last().map_or(0, |row| row.appended_ms);
+    // With nothing in raw below the offset, nothing was ever seen.
+    let complete_since = match rows.first() {
+        None => Timestamp(0),
+        Some(oldest) if is_cut => Timestamp(oldest.appended_ms + 1),
+        Some(_) => Timestamp(newest - length_ms),
+    };
+    let mut window = Window::new(length_ms, capacity, complete_since);
+    for row in rows {
+        let (person, scan) = (PersonId(row.person), ScanId(row.scan_id.as_u128()));
+        window.remember(person, scan, UNKNOWN_DIGEST, Timestamp(row.appended_ms));
+    }
+    Ok(window)
+}
+
+/// Which of these scans raw holds at a lower offset of the partition.
+pub async fn seen_in_raw(
+    store: &Store,
+    partition: Partition,
+    below: Offset,
+    scans: &[(PersonId, ScanId)],
+) -> Result<HashSet<(PersonId, ScanId)>, StoreError> {
+    #[derive(Deserialize)]
+    struct Row {
+        person: u64,
+        scan_id: uuid::Uuid,
+    }
+    let mut seen = HashSet::new();
+    for chunk in scans.chunks(500) {
+        let ids: Vec<String> = chunk.iter().map(|(_, scan)| format!("'{scan}'")).collect();
+        let sql = format!(
+            "SELECT person, scan_id FROM scans
+             WHERE log_partition = {partition} AND log_offset < {below} AND scan_id IN ({})",
+            ids.join(",")
+        );
+        let rows: Vec<Row> = store.rows(&sql, &[]).await?;
+        seen.extend(rows.into_iter().map(|r| (PersonId(r.person), ScanId(r.scan_id.as_u128()))));
+    }
+    Ok(seen)
+}

@@ -1,0 +1,7 @@
+//! What every HTTP service here shares: problems, serving, metrics as text.
+
+pub mod problem;
+pub mod serving;
+
+pub use problem::Problem;
+pub use serving::{RenderMetrics, ServeError, metrics_response, serve};

@@ -1,0 +1,201 @@
+//! Figures by hour or day: empty ones are there as zeros.
+
+use std::collections::HashMap;
+
+use scan_model::Timestamp;
+use serde::{Deserialize, Serialize};
+use warehouse::{Store, StoreError};
+
+use crate::period::{Period, Step};
+use crate::scope::{Records, Scope, Selection, Traffic};
+
+/// The figures of one hour, day or range.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// 人次: registrations.
+    pub registrations: u64,
+    /// 人数: distinct people who registered.
+    pub people: u64,
+    /// Registrations that are not exits.
+    #[serde(default)]
+    pub entries: u64,
+    /// Registrations on the way out.
+    #[serde(default)]
+    pub exits: u64,
+    /// 发热人次: screenings with a fever.
+    pub fever: u64,
+    /// 发热人数: distinct people with a fever.
+    pub fever_people: u64,
+    /// Red codes met.
+    pub red_encounters: u64,
+    /// People turned away.
+    pub refusals: u64,
+    /// Registrations by sex: male.
+    #[serde(default)]
+    pub male: u64,
+    /// Registrations by sex: female.
+    #[serde(default)]
+    pub female: u64,
+    /// Registrations by sex: unknown (P7).
+    #[serde(default)]
+    pub sex_unknown: u64,
+    /// Registrations by age: 0 to 14.
+    #[serde(default)]
+    pub age_0_14: u64,
+    /// Registrations by age: 15 to 39.
+    #[serde(default)]
+    pub age_15_39: u64,
+    /// Registrations by age: 40 to 59.
+    #[serde(default)]
+    pub age_40_59: u64,
+    /// Registrations by age: 60 and more.
+    #[serde(default)]
+    pub age_60_up: u64,
+    /// Registrations by age: unknown.
+    #[serde(default)]
+    pub age_unknown: u64,
+}
+
+/// One step of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bucket {
+    /// Its start, RFC 3339.
+    pub start: String,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    start: i64,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+const SUMS: [&str; 14] = [
+    "registrations", "entries", "exits", "fever", "red_encounters", "refusals", "male", "female",
+    "sex_unknown", "age_0_14", "age_15_39", "age_40_59", "age_60_up", "age_unknown",
+];
+
+/// Columns that a grid's rollup has.
+const GRID_SUMS: [&str; 4] = ["registrations", "fever", "red_encounters", "refusals"];
+
+/// The figures from a rollup.
+pub(crate) fn rollup_columns(selection: &Selection) -> String {
+    let sums: &[&str] = if selection.table == "grid_day" { &GRID_SUMS } else { &SUMS };
+    let mut columns: Vec<String> =
+        sums.iter().map(|name| format!("sum({table}.{name}) AS {name}", table = selection.table)).collect();
+    for state in ["people", "fever_people"] {
+        columns.push(format!("uniqExactMerge({}.{state}) AS {state}", selection.table));
+    }
+    columns.join(", ")
+}
+
+/// The same figures from raw scans.
+pub(crate) const RAW_COLUMNS: &str = "
+    sum(registration) AS registrations,
+    countIf(registration = 1 AND direction != 'out') AS entries,
+    countIf(registration = 1 AND direction = 'out') AS exits,
+    sum(scans.fever) AS fever,
+    sum(red_encounter) AS red_encounters,
+    sum(refusal) AS refusals,
+    countIf(registration = 1 AND sex = 'male') AS male,
+    countIf(registration = 1 AND sex = 'female') AS female,
+    countIf(registration = 1 AND sex = 'unknown') AS sex_unknown,
+    countIf(registration = 1 AND age BETWEEN 0 AND 14) AS age_0_14,
+    countIf(registration = 1 AND age BETWEEN 15 AND 39) AS age_15_39,
+    countIf(registration = 1 AND age BETWEEN 40 AND 59) AS age_40_59,
+    countIf(registration = 1 AND age >= 60) AS age_60_up,
+    countIf(registration = 1 AND age < 0) AS age_unknown,
+    uniqExactIf(person, registration = 1) AS people,
+    uniqExactIf(person, scans.fever = 1) AS fever_people";
+
+/// The series of a scope over a period.
+pub async fn series(
+    store: &Store,
+    scope: Scope,
+    period: Period,
+    records: Records,
+    traffic: Traffic,
+) -> Result<Vec<Bucket>, StoreError> {
+    let selection = scope.select();
+    let start = match (period.step, selection.time) {
+        (Step::Hour, "hour") => "toUnixTimestamp(hour)",
+        (Step::Day, "hour") => "toUnixTimestamp(toStartOfDay(hour))",
+        _ => "toUnixTimestamp(toDateTime(day, 'Asia/Shanghai'))",
+    };
+    let sql = format!(
+        "SELECT {start} AS start, {columns} FROM {table}
+         WHERE {condition} AND {traffic} AND {time} GROUP BY start",
+        columns = rollup_columns(&selection),
+        table = selection.table,
+        condition = selection.rollup,
+        traffic = traffic.condition(),
+        time = rollup_time(&selection, period),
+    );
+    let rows: Vec<Row> = store.rows(&sql, &[]).await?;
+    let mut figures: HashMap<i64, Figures> =
+        rows.into_iter().map(|row| (row.start, row.figures)).collect();
+    if records == Records::Corrected {
+        let start = match period.step {
+            Step::Hour => "toUnixTimestamp(toStartOfHour(event_time))",
+            Step::Day => "toUnixTimestamp(toStartOfDay(event_time))",
+        };
+        for row in recounted(store, &selection, period, traffic, start).await? {
+            figures.insert(row.start, row.figures);
+        }
+    }
+    let bucket = |start: Timestamp| Bucket {
+        start: start.to_rfc3339(),
+        figures: figures.remove(&start.seconds()).unwrap_or_default(),
+    };
+    Ok(period.starts().map(bucket).collect())
+}
+
+/// The rollup's condition on time.
+pub(crate) fn rollup_time(selection: &Selection, period: Period) -> String {
+    let (from, to) = (period.from.seconds(), period.to.seconds());
+    if selection.time == "day" {
+        return format!(
+            "day >= toDate(toDateTime({from}, 'Asia/Shanghai')) AND day < toDate(toDateTime({to}, 'Asia/Shanghai'))"
+        );
+    }
+    format!("hour >= toDateTime({from}, 'Asia/Shanghai') AND hour < toDateTime({to}, 'Asia/Shanghai')")
+}
+
+/// The condition on the time of raw scans.
+pub(crate) fn raw_time(period: Period) -> String {
+    let (from, to) = (period.from.0, period.to.0);
+    format!(
+        "event_time >= fromUnixTimestamp64Milli({from}, 'Asia/Shanghai') AND event_time < fromUnixTimestamp64Milli({to}, 'Asia/Shanghai')"
+    )
+}
+
+/// Steps that hold a superseded scan, counted again from raw scans without it; all other steps stand in the rollup.
+async fn recounted(
+    store: &Store,
+    selection: &Selection,
+    period: Period,
+    traffic: Traffic,
+    start: &str,
+) -> Result<Vec<Row>, StoreError> {
+    let scans = format!(
+        "{} AND {} AND {}",
+        selection.raw,
+        traffic.condition(),
+        raw_time(period)
+    );
+    let sql = format!(
+        "WITH touched AS (SELECT DISTINCT {start} AS touched_start FROM scans
+                          WHERE {scans} AND scan_id IN (SELECT scan_id FROM superseded_scans))
+         SELECT touched_start AS start, figures.* EXCEPT (start)
+         FROM touched LEFT JOIN (
+             SELECT {start} AS start, {RAW_COLUMNS} FROM scans
+             WHERE {scans} AND scan_id NOT IN (SELECT scan_id FROM superseded_scans)
+               AND {start} IN (SELECT touched_start FROM touched)
+             GROUP BY start
+         ) AS figures ON figures.start = touched.touched_start"
+    );
+    store.rows(&sql, &[]).await
+}

@@ -1,0 +1,113 @@
+//! Which rows belong to what is asked about.
+
+use http_service::Problem;
+use scan_model::division;
+use serde::{Deserialize, Serialize};
+
+/// Which traffic counts (X11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Traffic {
+    /// Real traffic.
+    #[default]
+    Real,
+    /// What load generation made.
+    Synthetic,
+    /// Both.
+    All,
+}
+
+impl Traffic {
+    /// The condition on a table's column `synthetic`.
+    pub const fn condition(self) -> &'static str {
+        match self {
+            Self::Real => "synthetic = 0",
+            Self::Synthetic => "synthetic = 1",
+            Self::All => "synthetic IN (0, 1)",
+        }
+    }
+}
+
+/// Which records count (C8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Records {
+    /// All of them.
+    #[default]
+    All,
+    /// Without those that a later record corrects.
+    Corrected,
+}
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One venue.
+    Venue(u32),
+    /// One grid.
+    Grid(u32),
+    /// A division and all that it holds.
+    Region(u32),
+}
+
+/// Conditions and columns that select a scope.
+pub struct Selection {
+    /// The rollup table.
+    pub table: &'static str,
+    /// The condition on the rollup.
+    pub rollup: String,
+    /// The same condition on raw scans.
+    pub raw: String,
+    /// The rollup's time column.
+    pub time: &'static str,
+}
+
+impl Scope {
+    /// The division with this code.
+    pub fn region(code: u32) -> Result<Self, Problem> {
+        match division::find(code) {
+            Some(_) => Ok(Self::Region(code)),
+            None => Err(Problem::unknown(
+                "region",
+                "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township",
+            )),
+        }
+    }
+
+    /// How to select it.
+    pub fn select(self) -> Selection {
+        const FLOW: &str = "kind NOT IN ('display', 'release_notice')";
+        match self {
+            Self::Venue(id) => Selection {
+                table: "venue_hour",
+                rollup: format!("venue = {id}"),
+                raw: format!("site_kind = 'venue' AND site = {id} AND {FLOW}"),
+                time: "hour",
+            },
+            Self::Grid(id) => Selection {
+                table: "grid_day",
+                rollup: format!("grid = {id}"),
+                raw: format!("site_kind = 'grid' AND site = {id} AND kind = 'grid_collection'"),
+                time: "day",
+            },
+            Self::Region(code) => {
+                let within = within_division(code);
+                Selection {
+                    table: "region_hour",
+                    rollup: within.clone(),
+                    raw: format!("site_kind IN ('venue', 'compound') AND {within} AND {FLOW}"),
+                    time: "hour",
+                }
+            }
+        }
+    }
+}
+
+/// Sites are known to a township (nine digits) or only to a district or city (six).
+fn within_division(code: u32) -> String {
+    let (first, last) = division::township_range(code);
+    if code > 999_999 {
+        return format!("region = {code}");
+    }
+    format!("(region BETWEEN {first} AND {last} OR region BETWEEN {code} AND {})", last / 1000)
+}

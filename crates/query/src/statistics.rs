@@ -1,0 +1,80 @@
+//! Totals of a range: distinct people over the whole of it, breakdowns by tester, worker, venue type.
+
+use serde::{Deserialize, Serialize};
+use warehouse::{Store, StoreError};
+
+use crate::flow::{Figures, RAW_COLUMNS, raw_time, rollup_columns, rollup_time};
+use crate::period::Period;
+use crate::scope::{Records, Scope, Traffic};
+
+/// Figures of one part of a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The part: a tester, worker or venue type.
+    pub part: String,
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// The totals of a scope over a period.
+pub async fn totals(
+    store: &Store,
+    scope: Scope,
+    period: Period,
+    records: Records,
+    traffic: Traffic,
+) -> Result<Figures, StoreError> {
+    let selection = scope.select();
+    let sql = match records {
+        Records::All => format!(
+            "SELECT {columns} FROM {table} WHERE {condition} AND {traffic} AND {time}",
+            columns = rollup_columns(&selection),
+            table = selection.table,
+            condition = selection.rollup,
+            traffic = traffic.condition(),
+            time = rollup_time(&selection, period),
+        ),
+        // Distinct people of a range cannot be mended step by step; the range is counted from raw scans.
+        Records::Corrected => format!(
+            "SELECT {RAW_COLUMNS} FROM scans WHERE {condition} AND {traffic} AND {time}
+             AND scan_id NOT IN (SELECT scan_id FROM superseded_scans)",
+            condition = selection.raw,
+            traffic = traffic.condition(),
+            time = raw_time(period),
+        ),
+    };
+    store.row(&sql, &[]).await
+}
+
+/// The shares of a scope: a venue by tester (T1), a grid by worker (T3), a division by venue type (T5).
+pub async fn shares(
+    store: &Store,
+    scope: Scope,
+    period: Period,
+    traffic: Traffic,
+) -> Result<Vec<Share>, StoreError> {
+    let (table, part, condition) = match scope {
+        Scope::Venue(id) => ("tester_day", "lower(hex(tester))", format!("venue = {id}")),
+        Scope::Grid(id) => ("grid_day", "lower(hex(worker))", format!("grid = {id}")),
+        Scope::Region(_) => ("region_hour", "toString(venue_type)", scope.select().rollup),
+    };
+    let mut selection = scope.select();
+    if table == "tester_day" {
+        // Testers have a day's figures, of the same columns as a grid's.
+        selection = Scope::Grid(0).select();
+        selection.table = table;
+    }
+    let columns = if table == "tester_day" {
+        rollup_columns(&Scope::Grid(0).select()).replace("grid_day.", "tester_day.")
+    } else {
+        rollup_columns(&selection)
+    };
+    let sql = format!(
+        "SELECT {part} AS part, {columns} FROM {table}
+         WHERE {condition} AND {traffic} AND {time} GROUP BY part ORDER BY part",
+        traffic = traffic.condition(),
+        time = rollup_time(&selection, period),
+    );
+    store.rows(&sql, &[]).await
+}

@@ -1,0 +1,17 @@
+//! ClickHouse: the schema, the client, and the embedded engine.
+//!
+//! - [`engine`] serves `libchdb.so` over ClickHouse's HTTP interface, in a process of its own, and supervises that process.
+//! - [`schema`] holds the versioned migrations and applies them.
+//! - [`store`] is the client: sealed inserts, typed reads, errors by what the caller can do.
+//! - [`scan_rows`] encodes scans into the raw table's RowBinary.
+//! - [`slices`] proves rollup slices against raw rows and rebuilds those that differ.
+//!
+//! The same code talks to a ClickHouse server: only the URL differs.
+
+pub mod engine;
+pub mod scan_rows;
+pub mod schema;
+pub mod slices;
+pub mod store;
+
+pub use store::{Store, StoreConfig, StoreError};

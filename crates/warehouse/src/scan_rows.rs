@@ -1,0 +1,109 @@
+//! Scans as rows of the raw table, in RowBinary: the columns of `migrations/0001_scans.sql`, in their order.
+
+use bytes::BufMut;
+use scan_model::enrolment::Sex;
+use scan_model::scan::{Carrier, Direction, Disposition, TemperatureBand};
+use scan_model::{Scan, ScanKind, Timestamp};
+
+/// The statement that goes with [`encode`].
+pub const INSERT_STATEMENT: &str = "INSERT INTO scans FORMAT RowBinary";
+
+/// Where the log keeps a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The log partition.
+    pub log_partition: u32,
+    /// The offset in it.
+    pub log_offset: u64,
+    /// When the log took it.
+    pub appended_at: Timestamp,
+}
+
+/// Appends one row.
+///
+/// Enum values are written by exhaustive matches, because the engine does not check them in RowBinary.
+pub fn encode(rows: &mut Vec<u8>, place: LogPlace, scan: &Scan) {
+    let LogPlace { log_partition, log_offset, appended_at } = place;
+    rows.put_u16_le(log_partition as u16);
+    rows.put_u64_le(log_offset);
+    put_uuid(rows, scan.scan_id.0);
+    rows.put_u64_le(scan.person.0);
+    rows.put_i8(match scan.kind {
+        ScanKind::TemperatureScreening => 0,
+        ScanKind::QuickCheckIn => 1,
+        ScanKind::Display => 2,
+        ScanKind::GridCollection => 3,
+        ScanKind::CompoundPass => 4,
+        ScanKind::ReleaseNotice => 5,
+    });
+    rows.put_i8(scan.site.map_or(-1, |site| site.kind as i8));
+    rows.put_u32_le(scan.site.map_or(0, |site| site.id.0));
+    rows.put_u16_le(scan.checkpoint);
+    rows.put_u32_le(scan.region);
+    rows.put_i8(scan.venue_type as i8);
+    rows.put_i8(match scan.direction {
+        Direction::Unknown => 0,
+        Direction::In => 1,
+        Direction::Out => 2,
+    });
+    rows.put_i8(match scan.band {
+        TemperatureBand::NotTaken => 0,
+        TemperatureBand::Normal => 1,
+        TemperatureBand::Fever => 2,
+    });
+    match scan.decidegrees {
+        Some(reading) => {
+            rows.put_u8(0);
+            rows.put_i16_le(reading);
+        }
+        None => rows.put_u8(1),
+    }
+    rows.put_u8(scan.shown.colour.0);
+    rows.put_u16_le(scan.shown.categories.0);
+    rows.put_u16_le(scan.shown.version);
+    rows.put_i8(match scan.disposition {
+        Disposition::Admitted => 0,
+        Disposition::Refused => 1,
+        Disposition::Referred => 2,
+    });
+    rows.put_i8(match scan.sex {
+        Sex::Unknown => 0,
+        Sex::Male => 1,
+        Sex::Female => 2,
+    });
+    rows.put_i16_le(age(scan));
+    rows.put_i8(match scan.carrier {
+        Carrier::AppCode => 0,
+        Carrier::RotatingCode => 1,
+        Carrier::PaperCode => 2,
+        Carrier::Document => 3,
+    });
+    rows.put_u64_le(scan.operator);
+    rows.put_i64_le(scan.event_time.0);
+    rows.put_i64_le(scan.received_at.0);
+    rows.put_i64_le(appended_at.0);
+    put_uuid(rows, scan.corrects.map_or(0, |id| id.0));
+    put_uuid(rows, scan.party.unwrap_or(0));
+    rows.put_u8(u8::from(scan.synthetic));
+    rows.put_u8(u8::from(scan.is_registration()));
+    rows.put_u8(u8::from(is_fever(scan)));
+    rows.put_u8(u8::from(scan.is_red_encounter()));
+    rows.put_u8(u8::from(scan.kind.is_registration() && scan.disposition == Disposition::Refused));
+}
+
+/// Whether the scan counts as a fever: screened as one at a site, let in or not.
+pub fn is_fever(scan: &Scan) -> bool {
+    scan.kind.is_registration() && scan.band == TemperatureBand::Fever
+}
+
+/// Age in the year of the scan: that year less the birth year; −1 for unknown.
+pub fn age(scan: &Scan) -> i16 {
+    scan.birth_year
+        .map_or(-1, |year| (scan.event_time.shanghai_year() - year as i16).clamp(0, 200))
+}
+
+/// ClickHouse keeps a UUID as two little-endian halves, the high one first.
+fn put_uuid(rows: &mut Vec<u8>, uuid: u128) {
+    rows.put_u64_le((uuid >> 64) as u64);
+    rows.put_u64_le(uuid as u64);
+}

@@ -1,0 +1,235 @@
+//! Proves rollup slices against raw rows, and rebuilds those that differ.
+//!
+//! A slice is one log partition's share of one week. A view writes its rollup after the raw part is in place, so an
+//! engine that is killed in between leaves raw rows that a rollup never saw; retrying the insert cannot mend that, but
+//! the raw rows can: a rollup is what its view's own SELECT says of them. The proof compares the two; the repair runs the
+//! SELECT into a staging table and swaps the partition in, in one step.
+
+use std::collections::BTreeSet;
+
+use scan_model::Timestamp;
+use serde::Deserialize;
+
+use crate::store::{Store, StoreError};
+
+/// One log partition's share of one week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slice {
+    /// The log partition.
+    pub log_partition: u32,
+    /// Days from 1970-01-01 to the Monday of the week, Asia/Shanghai.
+    pub monday: i32,
+}
+
+impl Slice {
+    /// The slice of a scan.
+    pub fn of(log_partition: u32, event_time: Timestamp) -> Self {
+        Self { log_partition, monday: event_time.shanghai_monday_number() }
+    }
+
+    /// The raw rows of the slice, as a condition on `scans`.
+    fn condition(self) -> String {
+        let Self { log_partition, monday } = self;
+        format!(
+            "log_partition = {log_partition} AND toMonday(toDate(event_time)) = toDate({monday})"
+        )
+    }
+
+    fn partition_expression(self) -> String {
+        format!("({}, toDate({}))", self.log_partition, self.monday)
+    }
+}
+
+/// What proving some slices came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Slices of one rollup each that were compared.
+    pub proven: usize,
+    /// Those that differed and were rebuilt, with the rollup's name.
+    pub rebuilt: Vec<(String, Slice)>,
+}
+
+#[derive(Deserialize)]
+struct View {
+    name: String,
+    as_select: String,
+}
+
+#[derive(Deserialize)]
+struct Column {
+    name: String,
+    r#type: String,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+struct Digest {
+    groups: u64,
+    digest: u64,
+}
+
+/// A rollup table and the SELECT that fills it.
+struct Rollup {
+    table: String,
+    select: String,
+    columns: Vec<Column>,
+}
+
+impl Rollup {
+    /// Digest of what the table holds of a slice.
+    fn stored(&self, slice: Slice) -> String {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for Column { name, r#type } in &self.columns {
+            if r#type.starts_with("SimpleAggregateFunction(sum") {
+                values.push(format!("sum(t.{name}) AS {name}"));
+            } else if r#type.starts_with("AggregateFunction(uniqExact") {
+                values.push(format!("uniqExactMerge(t.{name}) AS {name}"));
+            } else {
+                keys.push(format!("t.{name} AS {name}"));
+            }
+        }
+        let selected = [keys.as_slice(), values.as_slice()].concat().join(", ");
+        let grouping = if values.is_empty() {
+            String::new()
+        } else {
+            let names: Vec<_> = keys.iter().filter_map(|key| key.split(' ').next()).collect();
+            format!("GROUP BY {}", names.join(", "))
+        };
+        let partition = slice.partition_expression();
+        let inner = format!(
+            "SELECT {selected} FROM {} AS t WHERE _partition_value = {partition} {grouping}",
+            self.table
+        );
+        self.digest_of(&inner, |name| name.to_owned())
+    }
+
+    /// Digest of what the raw rows of a slice come to.
+    fn expected(&self, slice: Slice) -> String {
+        let is_state = |name: &str| {
+            let mut states = self.columns.iter().filter(|c| c.r#type.starts_with("AggregateFunction"));
+            states.any(|column| column.name == name)
+        };
+        let filtered = self.filtered_select(slice);
+        self.digest_of(&filtered, |name| {
+            if is_state(name) { format!("finalizeAggregation({name})") } else { name.to_owned() }
+        })
+    }
+
+    fn digest_of(&self, inner: &str, value: impl Fn(&str) -> String) -> String {
+        let values: Vec<_> = self.columns.iter().map(|column| value(&column.name)).collect();
+        // The sum, not XOR: two equal rows must not cancel each other.
+        format!(
+            "SELECT count() AS groups, sum(cityHash64({})) AS digest FROM ({inner})",
+            values.join(", ")
+        )
+    }
+
+    /// The view's SELECT over the raw rows of a slice alone.
+    fn filtered_select(&self, slice: Slice) -> String {
+        let raw = format!("(SELECT * FROM scans WHERE {}) AS scans", slice.condition());
+        // Every view reads FROM <database>.scans, once.
+        let (before, after) = self.select.split_once("FROM ").unwrap_or((&self.select, ""));
+        let rest = after.split_once(char::is_whitespace).map_or("", |(_, rest)| rest);
+        format!("{before}FROM {raw} {rest}")
+    }
+}
+
+/// Compares each rollup's share of each slice with the raw rows, and rebuilds what differs.
+///
+/// The caller owns the slices' log partitions: nothing is written to them meanwhile.
+pub async fn prove_and_repair(store: &Store, slices: &BTreeSet<Slice>) -> Result<Proof, StoreError> {
+    let rollups = rollups(store).await?;
+    let mut proof = Proof::default();
+    for slice in slices {
+        for rollup in &rollups {
+            proof.proven += 1;
+            if !is_whole(store, rollup, *slice).await? {
+                rebuild(store, rollup, *slice).await?;
+                proof.rebuilt.push((rollup.table.clone(), *slice));
+            }
+        }
+    }
+    Ok(proof)
+}
+
+/// Compares without repairing; answers what differs. For `tongxing check` and for tests.
+pub async fn find_differences(
+    store: &Store,
+    slices: &BTreeSet<Slice>,
+) -> Result<Vec<(String, Slice)>, StoreError> {
+    let mut differing = Vec::new();
+    for slice in slices {
+        for rollup in rollups(store).await? {
+            if !is_whole(store, &rollup, *slice).await? {
+                differing.push((rollup.table, *slice));
+            }
+        }
+    }
+    Ok(differing)
+}
+
+/// Every slice that holds raw rows.
+pub async fn all_slices(store: &Store) -> Result<BTreeSet<Slice>, StoreError> {
+    #[derive(Deserialize)]
+    struct Row {
+        log_partition: u32,
+        monday: i32,
+    }
+    let sql = "SELECT DISTINCT log_partition, toInt32(toMonday(toDate(event_time))) AS monday FROM scans";
+    let rows: Vec<Row> = store.rows(sql, &[]).await?;
+    let slice = |Row { log_partition, monday }| Slice { log_partition, monday };
+    Ok(rows.into_iter().map(slice).collect())
+}
+
+async fn is_whole(store: &Store, rollup: &Rollup, slice: Slice) -> Result<bool, StoreError> {
+    let stored: Digest = store.row(&rollup.stored(slice), &[]).await?;
+    let expected: Digest = store.row(&rollup.expected(slice), &[]).await?;
+    Ok(stored == expected)
+}
+
+async fn rebuild(store: &Store, rollup: &Rollup, slice: Slice) -> Result<(), StoreError> {
+    let table = &rollup.table;
+    let staging = format!("{table}_staging_{}", slice.log_partition);
+    let partition = slice.partition_expression();
+    store.execute(&format!("DROP TABLE IF EXISTS {staging} SYNC")).await?;
+    store.execute(&format!("CREATE TABLE {staging} AS {table}")).await?;
+    let names: Vec<_> = rollup.columns.iter().map(|column| column.name.as_str()).collect();
+    let names = names.join(", ");
+    let select = rollup.filtered_select(slice);
+    store
+        .execute(&format!("INSERT INTO {staging} ({names}) SELECT {names} FROM ({select})"))
+        .await?;
+    store
+        .execute(&format!(
+            "ALTER TABLE {table} REPLACE PARTITION {partition} FROM {staging}
+             SETTINGS allow_replace_partition_from_empty_source = 1"
+        ))
+        .await?;
+    store.execute(&format!("DROP TABLE {staging} SYNC")).await?;
+    metrics::counter!("aggregator_slices_rebuilt_total").increment(1);
+    tracing::warn!(table, ?slice, "a rollup slice differed from its raw rows and was rebuilt");
+    Ok(())
+}
+
+/// Every table that a view fills from `scans`.
+async fn rollups(store: &Store) -> Result<Vec<Rollup>, StoreError> {
+    let views: Vec<View> = store
+        .rows(
+            "SELECT name, as_select FROM system.tables
+             WHERE database = currentDatabase() AND engine = 'MaterializedView' ORDER BY name",
+            &[],
+        )
+        .await?;
+    let mut rollups = Vec::new();
+    for View { name, as_select } in views {
+        let table = name.trim_end_matches("_view").to_owned();
+        let columns = store
+            .rows(
+                "SELECT name, type FROM system.columns
+                 WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
+                &[("table", table.clone())],
+            )
+            .await?;
+        rollups.push(Rollup { table, select: as_select, columns });
+    }
+    Ok(rollups)
+}

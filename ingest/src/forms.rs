@@ -1,0 +1,33 @@
+//! Request bodies as domain records: each form says which field breaks which rule.
+
+pub mod document;
+pub mod fact;
+pub mod person;
+pub mod scan;
+
+pub use document::DocumentForm;
+pub use fact::FactForm;
+pub use person::PersonForm;
+pub use scan::ScanForm;
+
+use scan_model::Timestamp;
+
+use crate::problem::Problem;
+
+/// How far a client's clock may run ahead.
+pub const CLOCK_SKEW_MS: i64 = 5 * 60_000;
+
+/// Reads a time.
+fn time(field: &str, text: &str) -> Result<Timestamp, Problem> {
+    Timestamp::parse_rfc3339(text).map_err(|error| Problem::field(field, "rfc3339", error.to_string()))
+}
+
+/// Reads the time of something that has happened.
+fn past_time(field: &str, text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+    let time = time(field, text)?;
+    if time.0 > now.0 + CLOCK_SKEW_MS {
+        let detail = "must not lie in the future (5 minutes of clock skew are allowed)";
+        return Err(Problem::field(field, "not_in_future", detail));
+    }
+    Ok(time)
+}

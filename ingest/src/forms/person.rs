@@ -1,0 +1,83 @@
+//! An enrolment as the identity service sends it (P7, P8).
+
+use scan_model::enrolment::{Enrolment, Sex, Verification, normalise_name};
+use scan_model::mask::{MaskedName, MaskedPhone};
+use scan_model::{PersonKey, Timestamp, division};
+use serde::Deserialize;
+
+use super::DocumentForm;
+use crate::problem::Problem;
+
+/// A person.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonForm {
+    document: DocumentForm,
+    name: String,
+    #[serde(default)]
+    phone: Option<String>,
+    #[serde(default)]
+    sex: Option<Sex>,
+    #[serde(default)]
+    birth_year: Option<u16>,
+    #[serde(default)]
+    verification: Option<Verification>,
+    #[serde(default)]
+    residence: Option<u32>,
+    #[serde(default)]
+    synthetic: bool,
+}
+
+impl PersonForm {
+    /// Validates the form and makes it a record without document number, name or phone (Y4).
+    pub fn into_enrolment(self, key: &PersonKey, now: Timestamp) -> Result<Enrolment, Problem> {
+        let document = self.document.parse(now)?;
+        let name = MaskedName::of(&self.name)
+            .map_err(|error| Problem::field("name", "name", error.to_string()))?;
+        let phone_problem = |error: scan_model::mask::MaskError| {
+            Problem::field("phone", "phone", error.to_string())
+        };
+        let phone = self.phone.as_deref().map(MaskedPhone::of).transpose().map_err(phone_problem)?;
+        let normal_phone =
+            self.phone.as_deref().map(MaskedPhone::normalise).transpose().map_err(phone_problem)?;
+        let (birth_year, sex) = match document.birth_year_and_sex() {
+            Some((year, sex)) => {
+                if self.sex.is_some_and(|stated| stated != sex && stated != Sex::Unknown) {
+                    let detail = "must agree with the resident ID, or be left out";
+                    return Err(Problem::field("sex", "agrees_with_document", detail));
+                }
+                if self.birth_year.is_some_and(|stated| stated != year) {
+                    let detail = "must agree with the resident ID, or be left out";
+                    return Err(Problem::field("birth_year", "agrees_with_document", detail));
+                }
+                (Some(year), sex)
+            }
+            None => (self.birth_year, self.sex.unwrap_or_default()),
+        };
+        let this_year = now.shanghai_year() as u16;
+        if birth_year.is_some_and(|year| !(1890..=this_year).contains(&year)) {
+            let detail = format!("must lie between 1890 and {this_year}");
+            return Err(Problem::field("birth_year", "range", detail));
+        }
+        if self.residence.is_some_and(|code| division::find(code).is_none()) {
+            let detail = "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township";
+            return Err(Problem::field("residence", "known_division", detail));
+        }
+        let default_verification =
+            if document.is_entrant() { Verification::NameMatched } else { Verification::FaceChecked };
+        Ok(Enrolment {
+            identity: key.identify(&document),
+            verification: self.verification.unwrap_or(default_verification),
+            sex,
+            birth_year,
+            name,
+            phone,
+            name_hash: key.hash_text("name", &normalise_name(&self.name)),
+            phone_hash: normal_phone.map(|phone| key.hash_text("phone", &phone)),
+            residence: self.residence,
+            recorded_at: now,
+            synthetic: self.synthetic,
+            change: 1,
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! The routes. Each file is one resource; this one joins them.
+
+mod audit;
+pub mod codes;
+pub mod facts;
+pub mod health;
+pub mod lookups;
+pub mod persons;
+pub mod scans;
+pub mod sites;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use http_service::{RenderMetrics, metrics_response};
+
+use crate::problem::Problem;
+use crate::service::Ingest;
+
+/// The OpenAPI document as served; a test holds it true.
+pub const OPENAPI: &str = include_str!("../openapi.json");
+
+/// Every route of the service.
+pub fn router(ingest: Arc<Ingest>, metrics: RenderMetrics) -> Router {
+    Router::new()
+        .route("/v1/codes/{code}", get(lookups::by_code))
+        .route("/v1/lookups", post(lookups::many))
+        .route("/v1/scans", post(scans::submit))
+        .route("/v1/displays", post(scans::submit_displays))
+        .route("/v1/persons", post(persons::enrol))
+        .route("/v1/persons:import", post(persons::enrol))
+        .route("/v1/codes", post(codes::issue))
+        .route("/v1/codes:revoke", post(codes::revoke))
+        .route("/v1/facts", post(facts::supply))
+        .route("/v1/facts:import", post(facts::supply))
+        .route("/v1/venues:import", post(sites::import_venues))
+        .route("/v1/grids:import", post(sites::import_grids))
+        .route("/v1/compounds:import", post(sites::import_compounds))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(move || metrics_response(metrics.clone())))
+        .route("/openapi.json", get(health::openapi))
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .with_state(ingest)
+}

@@ -1,0 +1,47 @@
+//! Liveness, readiness, metrics, the OpenAPI document.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use scan_model::Timestamp;
+use serde_json::json;
+
+use super::OPENAPI;
+use crate::service::Ingest;
+
+/// `GET /livez`: the process answers.
+pub async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: whether traffic should come here, and how the node is.
+pub async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
+    let failure = ingest.feed.failure();
+    let is_ready = failure.is_none() && !ingest.is_draining();
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "ready": is_ready,
+        "draining": ingest.is_draining(),
+        "persons": ingest.cache.table().len(),
+        "persons_capacity": ingest.config.capacity,
+        "persons_with_facts": ingest.cache.side_table().len(),
+        "status_table_bytes": ingest.cache.table().bytes(),
+        "knowledge_age_ms": ingest.knowledge_age_ms(Timestamp::now()),
+        "ruleset": ingest.ruleset.load().name(),
+        "feed_failure": failure,
+        "appends_room": ingest.appends.room(),
+        // One copy on this machine's disk, synced before each answer (INV-7).
+        "durability": "local log, fsynced",
+    });
+    (status, axum::Json(body)).into_response()
+}
+
+/// `GET /openapi.json`.
+pub async fn openapi() -> Response {
+    let mut response = OPENAPI.into_response();
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
