@@ -1,0 +1,295 @@
+//! Group commit: one thread writes and syncs whatever is queued, then answers all of it.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::mem;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::LocalOptions;
+use super::batch::{BatchBuilder, MAX_BODY};
+use super::partition::PartitionLog;
+use super::segment::Segment;
+use crate::Appended;
+use crate::error::LogError;
+use crate::record::{Offset, Record};
+
+type Answer = oneshot::Sender<Result<Appended, LogError>>;
+
+/// One append, waiting for the disk.
+struct Waiting {
+    partition: Arc<PartitionLog>,
+    records: Vec<Record>,
+    bytes: usize,
+    answer: Answer,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    bytes: usize,
+    /// Why nothing more is taken.
+    closed: Option<String>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    queue_bytes: usize,
+    append_bytes: usize,
+    queued_gauge: metrics::Gauge,
+}
+
+/// Owns the committing thread.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(super) fn start(options: &LocalOptions) -> Result<Self, LogError> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            queue_bytes: options.queue_bytes.min(MAX_BODY),
+            append_bytes: options.append_bytes,
+            queued_gauge: metrics::gauge!("event_log_queued_bytes"),
+        });
+        let thread_shared = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("log-committer".into())
+            .spawn(move || run(&thread_shared))
+            .map_err(LogError::io("start the committer thread"))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    pub(super) async fn append(
+        &self,
+        partition: Arc<PartitionLog>,
+        records: Vec<Record>,
+    ) -> Result<Appended, LogError> {
+        let bytes: usize = records.iter().map(Record::encoded_size).sum();
+        let limit = self.shared.append_bytes.min(self.shared.queue_bytes);
+        if bytes > limit {
+            return Err(LogError::TooLarge { bytes, limit });
+        }
+        let (answer, outcome) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock();
+            if let Some(reason) = &queue.closed {
+                return Err(LogError::Closed(reason.clone()));
+            }
+            if queue.bytes + bytes > self.shared.queue_bytes {
+                return Err(LogError::Full);
+            }
+            queue.bytes += bytes;
+            queue.waiting.push(Waiting {
+                partition,
+                records,
+                bytes,
+                answer,
+            });
+        }
+        self.shared.wake.notify_one();
+        outcome
+            .await
+            .unwrap_or_else(|_| Err(LogError::Closed("the committer has ended".into())))
+    }
+
+    /// Answers what is queued, then ends the thread.
+    pub(super) fn stop(&mut self) {
+        self.shared
+            .queue
+            .lock()
+            .closed
+            .get_or_insert_with(|| "the log was closed".into());
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(shared: &Shared) {
+    let groups = metrics::counter!("event_log_groups_total");
+    let appended_records = metrics::counter!("event_log_appended_records_total");
+    let seconds = metrics::histogram!("event_log_group_seconds");
+    loop {
+        let group = {
+            let mut queue = shared.queue.lock();
+            while queue.waiting.is_empty() {
+                if queue.closed.is_some() {
+                    return;
+                }
+                shared.wake.wait(&mut queue);
+            }
+            mem::take(&mut queue.waiting)
+        };
+        let started = std::time::Instant::now();
+        let bytes: usize = group.iter().map(|waiting| waiting.bytes).sum();
+        let records: usize = group.iter().map(|waiting| waiting.records.len()).sum();
+        let failure = commit_group(group);
+        groups.increment(1);
+        appended_records.increment(records as u64);
+        seconds.record(started.elapsed().as_secs_f64());
+        let mut queue = shared.queue.lock();
+        queue.bytes -= bytes;
+        shared.queued_gauge.set(queue.bytes as f64);
+        if let Some(reason) = failure {
+            tracing::error!(
+                reason,
+                "the log is closed: a sync failed and what is on disk is unknown"
+            );
+            queue.closed = Some(reason.clone());
+            for waiting in mem::take(&mut queue.waiting) {
+                let _ = waiting.answer.send(Err(LogError::Closed(reason.clone())));
+            }
+            queue.bytes = 0;
+        }
+    }
+}
+
+/// What a group has written to one partition and not yet synced.
+struct Written {
+    partition: Arc<PartitionLog>,
+    segment: Arc<Segment>,
+    base: Offset,
+    next: Offset,
+    length: u64,
+    append_time_ms: i64,
+    answers: Vec<(Answer, Appended)>,
+}
+
+/// Writes, syncs and answers one group; a failed sync closes the log and is answered as the reason.
+fn commit_group(group: Vec<Waiting>) -> Option<String> {
+    let mut by_partition: HashMap<*const PartitionLog, Vec<Waiting>> = HashMap::new();
+    for waiting in group {
+        by_partition
+            .entry(Arc::as_ptr(&waiting.partition))
+            .or_default()
+            .push(waiting);
+    }
+    let mut written = Vec::new();
+    for waiting in by_partition.into_values() {
+        match write_partition(waiting) {
+            Ok(batches) => written.push(batches),
+            Err(Some(reason)) => return Some(reason),
+            Err(None) => {}
+        }
+    }
+    let mut failure = None;
+    for batch in written {
+        if failure.is_none()
+            && let Err(error) = sync_and_publish(&batch)
+        {
+            failure = Some(error.to_string());
+        }
+        for (answer, appended) in batch.answers {
+            let outcome = match &failure {
+                None => Ok(appended),
+                Some(reason) => Err(LogError::Closed(reason.clone())),
+            };
+            let _ = answer.send(outcome);
+        }
+    }
+    failure
+}
+
+fn sync_and_publish(batch: &Written) -> Result<(), LogError> {
+    let context = || format!("sync {}", batch.segment.path.display());
+    batch
+        .segment
+        .file
+        .sync_data()
+        .map_err(|source| LogError::Io {
+            context: context(),
+            source,
+        })?;
+    batch
+        .segment
+        .extend(batch.base, batch.next, batch.length, batch.append_time_ms);
+    batch.partition.publish(batch.next)
+}
+
+/// Writes one partition's share of a group as one batch. A failed write is undone and answered; `Err(Some)` means that
+/// it could not be undone.
+fn write_partition(waiting: Vec<Waiting>) -> Result<Written, Option<String>> {
+    let partition = Arc::clone(&waiting[0].partition);
+    let refuse = |waiting: Vec<Waiting>, error: &LogError| {
+        tracing::error!(topic = partition.topic, partition = partition.partition, %error, "append refused");
+        for Waiting { answer, .. } in waiting {
+            let source = std::io::Error::other(error.to_string());
+            let _ = answer.send(Err(LogError::Io {
+                context: "append".into(),
+                source,
+            }));
+        }
+    };
+    let segment = match partition.writable_segment() {
+        Ok(segment) => segment,
+        Err(error) => {
+            refuse(waiting, &error);
+            return Err(None);
+        }
+    };
+    let base = partition.end();
+    let append_time_ms = partition.next_append_time(now_ms());
+    let capacity = waiting.iter().map(|waiting| waiting.bytes).sum();
+    let mut builder = BatchBuilder::new(base, capacity);
+    let mut next = base;
+    let mut firsts = Vec::with_capacity(waiting.len());
+    for waiting in &waiting {
+        firsts.push(next);
+        for record in &waiting.records {
+            builder.push(next, record);
+            next += 1;
+        }
+    }
+    let bytes = builder.finish(next, append_time_ms, base);
+    let before = segment.size();
+    if let Err(source) = (&segment.file).write_all(&bytes) {
+        let error = LogError::Io {
+            context: format!("write {}", segment.path.display()),
+            source,
+        };
+        refuse(waiting, &error);
+        let undone = segment.file.set_len(before);
+        return Err(undone
+            .err()
+            .map(|undo| format!("{error}; cutting it off: {undo}")));
+    }
+    let answers = waiting
+        .into_iter()
+        .zip(firsts)
+        .map(|(waiting, first)| {
+            let appended = Appended {
+                partition: partition.partition,
+                first,
+                append_time_ms,
+            };
+            (waiting.answer, appended)
+        })
+        .collect();
+    let length = bytes.len() as u64;
+    Ok(Written {
+        partition,
+        segment,
+        base,
+        next,
+        length,
+        append_time_ms,
+        answers,
+    })
+}
+
+pub(super) fn now_ms() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_millis() as i64)
+}
