@@ -26,13 +26,22 @@ pub async fn write(
     reason: &str,
     value: &[u8],
 ) -> Result<(), LogError> {
-    let value = value.iter().fold(String::with_capacity(value.len() * 2), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
-    let letter = DeadLetter { topic: SCANS, partition, offset, reason, value };
+    let value = value
+        .iter()
+        .fold(String::with_capacity(value.len() * 2), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+    let letter = DeadLetter {
+        topic: SCANS,
+        partition,
+        offset,
+        reason,
+        value,
+    };
     let bytes = serde_json::to_vec(&letter).unwrap_or_default();
-    log.append(DEAD_LETTERS, 0, vec![Record::unkeyed(bytes)]).await?;
+    log.append(DEAD_LETTERS, 0, vec![Record::unkeyed(bytes)])
+        .await?;
     metrics::counter!("aggregator_dead_letters_total").increment(1);
     tracing::error!(partition, offset, reason, "a scan became a dead letter");
     Ok(())

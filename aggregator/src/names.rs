@@ -22,7 +22,9 @@ pub async fn write_divisions(store: &Store) -> Result<(), StoreError> {
         rows: usize,
     }
     let all = division::all();
-    let count: Count = store.row("SELECT uniqExact(code) AS rows FROM divisions", &[]).await?;
+    let count: Count = store
+        .row("SELECT uniqExact(code) AS rows FROM divisions", &[])
+        .await?;
     if count.rows == all.len() {
         return Ok(());
     }
@@ -31,10 +33,18 @@ pub async fn write_divisions(store: &Store) -> Result<(), StoreError> {
             .iter()
             .map(|d| {
                 let level = format!("{:?}", d.level).to_lowercase();
-                format!("({},'{level}',{},{},{})", d.code, d.parent, quote(d.name), quote(d.name_latin))
+                format!(
+                    "({},'{level}',{},{},{})",
+                    d.code,
+                    d.parent,
+                    quote(d.name),
+                    quote(d.name_latin)
+                )
             })
             .collect();
-        store.execute(&format!("INSERT INTO divisions VALUES {}", rows.join(","))).await?;
+        store
+            .execute(&format!("INSERT INTO divisions VALUES {}", rows.join(",")))
+            .await?;
     }
     Ok(())
 }
@@ -46,15 +56,23 @@ pub async fn follow_sites(log: SharedLog, store: Store) -> Result<(), Aggregator
     loop {
         let records = reader.next(1 << 20, Duration::from_secs(60)).await?;
         for record in records {
-            let Some(value) = record.record.value else { continue };
-            let Ok(command) = codec::decode::<Command>(&value) else { continue };
+            let Some(value) = record.record.value else {
+                continue;
+            };
+            let Ok(command) = codec::decode::<Command>(&value) else {
+                continue;
+            };
             let Body::ImportSites(sites) = command.body;
             let rows: Vec<String> = sites
                 .iter()
                 .map(|site| {
                     let (kind, id) = (site.site.kind.name(), site.site.id.0);
-                    let (name, region, kind_of) = (quote(&site.name), site.region, site.venue_type.name());
-                    format!("('{kind}',{id},{name},{region},'{kind_of}',{})", record.offset)
+                    let (name, region, kind_of) =
+                        (quote(&site.name), site.region, site.venue_type.name());
+                    format!(
+                        "('{kind}',{id},{name},{region},'{kind_of}',{})",
+                        record.offset
+                    )
                 })
                 .collect();
             let insert = format!("INSERT INTO sites VALUES {}", rows.join(","));

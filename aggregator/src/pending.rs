@@ -19,14 +19,19 @@ pub struct Pending {
 
 /// The metadata is not what this module writes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("commit metadata {0:?} is not a pending range; the position was written by another program")]
+#[error(
+    "commit metadata {0:?} is not a pending range; the position was written by another program"
+)]
 pub struct PendingError(String);
 
 impl Pending {
     /// The commit that records the range.
     pub fn to_commit(self) -> Committed {
         let metadata = format!("pending/1 {} {}", self.next, self.recorded_at.0);
-        Committed { offset: self.first, metadata }
+        Committed {
+            offset: self.first,
+            metadata,
+        }
     }
 
     /// The range that a commit records; `None` where nothing is pending.
@@ -46,13 +51,20 @@ impl Pending {
         if next < committed.offset {
             return Err(refuse());
         }
-        Ok(Some(Self { first: committed.offset, next, recorded_at }))
+        Ok(Some(Self {
+            first: committed.offset,
+            next,
+            recorded_at,
+        }))
     }
 }
 
 /// The commit of a range that is settled.
 pub const fn settled(next: Offset) -> Committed {
-    Committed { offset: next, metadata: String::new() }
+    Committed {
+        offset: next,
+        metadata: String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use event_log::{Committed, Consumer, ConsumerEvent, LogError, Offset, Partition, SharedLog, StoredRecord};
+use event_log::{
+    Committed, Consumer, ConsumerEvent, LogError, Offset, Partition, SharedLog, StoredRecord,
+};
 use scan_model::codec::{self, CodecError};
 use scan_model::{Scan, Timestamp};
 use tokio::sync::watch;
@@ -68,7 +70,9 @@ pub enum AggregatorError {
     #[error(transparent)]
     Pending(#[from] PendingError),
     /// The store holds scans beyond the group's position: the position was lost or reset.
-    #[error("partition {partition}: the store holds offset {stored}, beyond the group's position {position}; the position was lost or reset, so counting on from it would count twice. Restore the positions, or rebuild the tables with `tongxing replay`")]
+    #[error(
+        "partition {partition}: the store holds offset {stored}, beyond the group's position {position}; the position was lost or reset, so counting on from it would count twice. Restore the positions, or rebuild the tables with `tongxing replay`"
+    )]
     PositionBehindStore {
         /// The log partition.
         partition: Partition,
@@ -112,7 +116,10 @@ impl Aggregator {
         config: AggregatorConfig,
     ) -> Result<Self, AggregatorError> {
         let consumer = log.subscribe(GROUP, SCANS).await?;
-        let mark = retry("set the boot mark", || BootMark::set(&store, &config.writer)).await?;
+        let mark = retry("set the boot mark", || {
+            BootMark::set(&store, &config.writer)
+        })
+        .await?;
         Ok(Self {
             log,
             store,
@@ -196,20 +203,34 @@ impl Aggregator {
         })
         .await?;
         if let Some(stored) = stored.filter(|stored| *stored >= open_end) {
-            return Err(AggregatorError::PositionBehindStore { partition, stored, position });
+            return Err(AggregatorError::PositionBehindStore {
+                partition,
+                stored,
+                position,
+            });
         }
-        let (length_ms, capacity) =
-            (self.config.window.as_millis() as i64, self.config.window_capacity);
+        let (length_ms, capacity) = (
+            self.config.window.as_millis() as i64,
+            self.config.window_capacity,
+        );
         let window = retry("rebuild the window", || {
             recovery::rebuild_window(&self.store, partition, position, length_ms, capacity)
         })
         .await?;
-        let assigned = Assigned { window, next: position, gathered: Vec::new(), paused: false };
+        let assigned = Assigned {
+            window,
+            next: position,
+            gathered: Vec::new(),
+            paused: false,
+        };
         self.assigned.insert(partition, assigned);
         if let Some(pending) = pending.filter(|pending| pending.next > pending.first) {
             self.settle_inherited(partition, pending).await?;
         }
-        let next = self.assigned.get(&partition).map_or(position, |assigned| assigned.next);
+        let next = self
+            .assigned
+            .get(&partition)
+            .map_or(position, |assigned| assigned.next);
         self.consumer.seek(partition, next).await?;
         Ok(())
     }
@@ -222,7 +243,8 @@ impl Aggregator {
     ) -> Result<(), AggregatorError> {
         // Until then its former owner may still send it.
         let deadline_ms = self.config.insert_deadline.as_millis() as i64;
-        let wait_ms = (pending.recorded_at.0 + deadline_ms - Timestamp::now().0).clamp(0, deadline_ms);
+        let wait_ms =
+            (pending.recorded_at.0 + deadline_ms - Timestamp::now().0).clamp(0, deadline_ms);
         tokio::time::sleep(Duration::from_millis(wait_ms as u64)).await;
         self.wait_for_running_inserts().await?;
         let mut reader = self.log.read(SCANS, partition, pending.first).await?;
@@ -232,7 +254,12 @@ impl Aggregator {
         }
         records.retain(|record| record.offset < pending.next);
         let batch = self.seal(partition, records, Some(pending.next)).await?;
-        tracing::warn!(partition, pending.first, pending.next, "settling a range that an unclean stop left pending");
+        tracing::warn!(
+            partition,
+            pending.first,
+            pending.next,
+            "settling a range that an unclean stop left pending"
+        );
         let batches = [batch];
         self.settle_unclear(&batches).await?;
         self.commit(&batches).await
@@ -266,7 +293,9 @@ impl Aggregator {
         let partitions: Vec<Partition> = self.assigned.keys().copied().collect();
         let mut batches = Vec::new();
         for partition in partitions {
-            let Some(assigned) = self.assigned.get_mut(&partition) else { continue };
+            let Some(assigned) = self.assigned.get_mut(&partition) else {
+                continue;
+            };
             let records = std::mem::take(&mut assigned.gathered);
             if !records.is_empty() && !assigned.paused {
                 batches.push(self.seal(partition, records, None).await?);
@@ -275,14 +304,21 @@ impl Aggregator {
         batches.retain(|batch| batch.next > batch.first);
         let recorded = Instant::now();
         for batch in batches.iter().filter(|batch| !batch.is_empty()) {
-            let pending =
-                Pending { first: batch.first, next: batch.next, recorded_at: Timestamp::now() };
-            self.consumer.commit(batch.partition, pending.to_commit()).await?;
+            let pending = Pending {
+                first: batch.first,
+                next: batch.next,
+                recorded_at: Timestamp::now(),
+            };
+            self.consumer
+                .commit(batch.partition, pending.to_commit())
+                .await?;
         }
         let outcome = if recorded.elapsed() < self.config.insert_deadline {
             self.insert(&batches).await
         } else {
-            Err(StoreError::Unavailable("the pending range was recorded too long ago".into()))
+            Err(StoreError::Unavailable(
+                "the pending range was recorded too long ago".into(),
+            ))
         };
         let is_clear = match outcome {
             Ok(()) => self.mark.holds(&self.store).await.unwrap_or(false),
@@ -308,7 +344,10 @@ impl Aggregator {
         records: Vec<StoredRecord>,
         range_end: Option<Offset>,
     ) -> Result<SealedBatch, AggregatorError> {
-        let first = self.assigned.get(&partition).map_or(0, |assigned| assigned.next);
+        let first = self
+            .assigned
+            .get(&partition)
+            .map_or(0, |assigned| assigned.next);
         let mut next = range_end.unwrap_or_else(|| records.last().map_or(first, |r| r.offset + 1));
         let mut scans = Vec::with_capacity(records.len());
         for record in records {
@@ -327,7 +366,8 @@ impl Aggregator {
                 }
                 Err(error) => {
                     let reason = error.to_string();
-                    dead_letters::write(&self.log, partition, record.offset, &reason, &value).await?;
+                    dead_letters::write(&self.log, partition, record.offset, &reason, &value)
+                        .await?;
                 }
             }
         }
@@ -375,17 +415,26 @@ impl Aggregator {
 
     /// Sends every batch, a few at a time.
     async fn insert(&self, batches: &[SealedBatch]) -> Result<(), StoreError> {
-        use futures::stream::{self, StreamExt, TryStreamExt};
-        let full = batches.iter().filter(|batch| !batch.is_empty());
-        stream::iter(full.map(|batch| self.store.insert(INSERT_STATEMENT, batch.rows())))
-            .buffer_unordered(self.config.parallel_inserts.max(1))
-            .try_collect()
-            .await
+        let full: Vec<&SealedBatch> = batches.iter().filter(|batch| !batch.is_empty()).collect();
+        for few in full.chunks(self.config.parallel_inserts.max(1)) {
+            let mut inserts = Vec::with_capacity(few.len());
+            for batch in few {
+                inserts.push(self.store.insert(INSERT_STATEMENT, batch.rows()));
+            }
+            // All of them end before an error counts, so that none is still under way.
+            for outcome in futures::future::join_all(inserts).await {
+                outcome?;
+            }
+        }
+        Ok(())
     }
 
     /// Brings batches whose fate is unknown to exactly one copy in raw and in every rollup, however long it takes.
     async fn settle_unclear(&mut self, batches: &[SealedBatch]) -> Result<(), AggregatorError> {
-        let slices: BTreeSet<Slice> = batches.iter().flat_map(|b| b.slices.iter().copied()).collect();
+        let slices: BTreeSet<Slice> = batches
+            .iter()
+            .flat_map(|b| b.slices.iter().copied())
+            .collect();
         let mut delay = Duration::from_millis(50);
         loop {
             match self.try_settle(batches, &slices).await {
@@ -421,7 +470,9 @@ impl Aggregator {
         }
         // Restarted once more while it was being proven: again.
         if !mark.holds(&self.store).await? {
-            return Err(StoreError::Unavailable("the engine was restarted meanwhile".into()).into());
+            return Err(
+                StoreError::Unavailable("the engine was restarted meanwhile".into()).into(),
+            );
         }
         self.mark = mark;
         Ok(())
@@ -431,13 +482,19 @@ impl Aggregator {
     async fn bisect(&self, batches: &[SealedBatch], reason: &str) -> Result<(), AggregatorError> {
         self.wait_for_running_inserts().await?;
         for batch in batches.iter().filter(|batch| !batch.is_empty()) {
-            let present = recovery::offsets_in_raw(&self.store, batch.partition, batch.first, batch.next).await?;
+            let present =
+                recovery::offsets_in_raw(&self.store, batch.partition, batch.first, batch.next)
+                    .await?;
             let mut ranges = vec![(0, batch.len())];
             while let Some((from, to)) = ranges.pop() {
                 if (from..to).all(|row| present.contains(&batch.offset_of(row))) {
                     continue;
                 }
-                match self.store.insert(INSERT_STATEMENT, batch.rows_between(from, to)).await {
+                match self
+                    .store
+                    .insert(INSERT_STATEMENT, batch.rows_between(from, to))
+                    .await
+                {
                     Ok(()) => {}
                     Err(StoreError::DataRefused(_)) if to - from > 1 => {
                         let middle = from.midpoint(to);
@@ -447,7 +504,8 @@ impl Aggregator {
                     Err(StoreError::DataRefused(_)) => {
                         let offset = batch.offset_of(from);
                         let value = self.value_at(batch.partition, offset).await?;
-                        dead_letters::write(&self.log, batch.partition, offset, reason, &value).await?;
+                        dead_letters::write(&self.log, batch.partition, offset, reason, &value)
+                            .await?;
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -459,7 +517,10 @@ impl Aggregator {
     async fn value_at(&self, partition: Partition, offset: Offset) -> Result<Vec<u8>, LogError> {
         let mut reader = self.log.read(SCANS, partition, offset).await?;
         let records = reader.next(1, Duration::from_secs(1)).await?;
-        let value = records.into_iter().next().and_then(|record| record.record.value);
+        let value = records
+            .into_iter()
+            .next()
+            .and_then(|record| record.record.value);
         Ok(value.unwrap_or_default().to_vec())
     }
 
@@ -515,7 +576,9 @@ pub async fn complete_up_to(log: &SharedLog) -> Result<Timestamp, LogError> {
         if position >= bounds.end {
             continue;
         }
-        let mut reader = log.read(SCANS, partition, position.max(bounds.start)).await?;
+        let mut reader = log
+            .read(SCANS, partition, position.max(bounds.start))
+            .await?;
         if let Some(first) = reader.next(1, Duration::ZERO).await?.first() {
             complete = complete.min(Timestamp(first.append_time_ms - 1));
         }

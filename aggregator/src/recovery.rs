@@ -33,7 +33,10 @@ impl BootMark {
         let mark = uuid::Uuid::new_v4().as_u64_pair().0;
         let insert = format!("INSERT INTO boot_marks VALUES ('{writer}', {mark})");
         store.execute(&insert).await?;
-        Ok(Self { writer: writer.to_owned(), mark })
+        Ok(Self {
+            writer: writer.to_owned(),
+            mark,
+        })
     }
 
     /// Whether the engine is still the one in which the mark was set.
@@ -88,10 +91,15 @@ pub async fn newest_offset_in_raw(
 /// Sends what raw lacks of a batch. The slices are then proven by [`prove`].
 pub async fn complete(store: &Store, batch: &SealedBatch) -> Result<usize, StoreError> {
     let present = offsets_in_raw(store, batch.partition, batch.first, batch.next).await?;
-    let missing = batch.offsets().filter(|offset| !present.contains(offset)).count();
+    let missing = batch
+        .offsets()
+        .filter(|offset| !present.contains(offset))
+        .count();
     if missing > 0 {
         let rows = batch.rows_without(&present);
-        store.insert(warehouse::scan_rows::INSERT_STATEMENT, rows).await?;
+        store
+            .insert(warehouse::scan_rows::INSERT_STATEMENT, rows)
+            .await?;
     }
     Ok(missing)
 }
@@ -99,7 +107,11 @@ pub async fn complete(store: &Store, batch: &SealedBatch) -> Result<usize, Store
 /// Proves the slices against raw and rebuilds those that differ; answers how many were rebuilt.
 pub async fn prove(store: &Store, slices: &BTreeSet<Slice>) -> Result<usize, StoreError> {
     let proof = slices::prove_and_repair(store, slices).await?;
-    tracing::info!(proven = proof.proven, rebuilt = proof.rebuilt.len(), "rollup slices proven");
+    tracing::info!(
+        proven = proof.proven,
+        rebuilt = proof.rebuilt.len(),
+        "rollup slices proven"
+    );
     Ok(proof.rebuilt.len())
 }
 
@@ -168,7 +180,10 @@ pub async fn seen_in_raw(
             ids.join(",")
         );
         let rows: Vec<Row> = store.rows(&sql, &[]).await?;
-        seen.extend(rows.into_iter().map(|r| (PersonId(r.person), ScanId(r.scan_id.as_u128()))));
+        seen.extend(
+            rows.into_iter()
+                .map(|r| (PersonId(r.person), ScanId(r.scan_id.as_u128()))),
+        );
     }
     Ok(seen)
 }

@@ -50,10 +50,15 @@ impl BatchSealer {
 
     /// Adds a scan's row.
     pub fn push(&mut self, log_offset: Offset, appended_at: Timestamp, scan: &Scan) {
-        let place = LogPlace { log_partition: self.partition, log_offset, appended_at };
+        let place = LogPlace {
+            log_partition: self.partition,
+            log_offset,
+            appended_at,
+        };
         scan_rows::encode(&mut self.rows, place, scan);
         self.ends.push((log_offset, self.rows.len()));
-        self.slices.insert(Slice::of(self.partition, scan.event_time));
+        self.slices
+            .insert(Slice::of(self.partition, scan.event_time));
     }
 
     /// Notes an append time in the range, of a row or not.
@@ -63,8 +68,23 @@ impl BatchSealer {
 
     /// Seals the batch; its range ends before `next`.
     pub fn seal(self, next: Offset) -> SealedBatch {
-        let Self { partition, first, slices, newest, rows, ends } = self;
-        SealedBatch { partition, first, next, slices, newest, rows: rows.into(), ends }
+        let Self {
+            partition,
+            first,
+            slices,
+            newest,
+            rows,
+            ends,
+        } = self;
+        SealedBatch {
+            partition,
+            first,
+            next,
+            slices,
+            newest,
+            rows: rows.into(),
+            ends,
+        }
     }
 }
 

@@ -64,7 +64,13 @@ impl Window {
     }
 
     /// Remembers an id, and forgets what the window or its bound leaves behind.
-    pub fn remember(&mut self, person: PersonId, scan: ScanId, digest: u64, appended_at: Timestamp) {
+    pub fn remember(
+        &mut self,
+        person: PersonId,
+        scan: ScanId,
+        digest: u64,
+        appended_at: Timestamp,
+    ) {
         let key = (person, scan);
         self.digests.insert(key, digest);
         self.order.push_back((appended_at, key));
@@ -111,7 +117,11 @@ mod tests {
             direction: Direction::Unknown,
             band: TemperatureBand::NotTaken,
             decidegrees: None,
-            shown: ShownStatus { colour: Colour::GREEN, categories: CategorySet::EMPTY, version: 1 },
+            shown: ShownStatus {
+                colour: Colour::GREEN,
+                categories: CategorySet::EMPTY,
+                version: 1,
+            },
             disposition: Disposition::Admitted,
             sex: Sex::Unknown,
             birth_year: None,
@@ -159,7 +169,9 @@ mod tests {
     fn x3_an_id_forgotten_for_the_bound_is_checked_against_raw() {
         let mut window = window(2);
         // An id's own time may be ahead of its arrival by the skew that ingest allows.
-        let ids: Vec<Scan> = (0..4).map(|n| scan(NOW + n + CLOCK_SKEW_MS, n as u128)).collect();
+        let ids: Vec<Scan> = (0..4)
+            .map(|n| scan(NOW + n + CLOCK_SKEW_MS, n as u128))
+            .collect();
         for (n, id) in ids.iter().enumerate() {
             remember(&mut window, id, NOW + n as i64);
         }

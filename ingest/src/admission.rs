@@ -38,7 +38,9 @@ impl Rate {
             let next = due.max(now_ns) + self.interval_ns;
             (next <= now_ns + self.burst_ns).then_some(next)
         };
-        self.due_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.due_ns
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
     }
 }
 
@@ -50,15 +52,17 @@ pub struct Appends {
 impl Appends {
     /// So many items at once.
     pub fn new(items: usize) -> Self {
-        Self { permits: Semaphore::new(items) }
+        Self {
+            permits: Semaphore::new(items),
+        }
     }
 
     /// Takes room for some items, or answers 503 at once: nothing waits here.
     pub fn admit(&self, items: usize) -> Result<SemaphorePermit<'_>, Problem> {
         let items = items.min(u32::MAX as usize) as u32;
-        self.permits
-            .try_acquire_many(items)
-            .map_err(|_| Problem::unavailable("too many scans are on their way; retry with the same ids"))
+        self.permits.try_acquire_many(items).map_err(|_| {
+            Problem::unavailable("too many scans are on their way; retry with the same ids")
+        })
     }
 
     /// Room left.
@@ -75,11 +79,17 @@ mod tests {
     fn inv6_a_caller_gets_its_rate_and_one_burst() {
         let rate = Rate::new(10);
         let admitted = |from_ms: u64, count: u64| {
-            (0..count).filter(|_| rate.admit_at(from_ms * 1_000_000)).count()
+            (0..count)
+                .filter(|_| rate.admit_at(from_ms * 1_000_000))
+                .count()
         };
         assert_eq!(admitted(0, 100), 10, "a burst of one second's worth");
         assert_eq!(admitted(500, 100), 5, "then as much as has refilled");
-        assert_eq!(admitted(60_000, 100), 10, "never more than one burst saved up");
+        assert_eq!(
+            admitted(60_000, 100),
+            10,
+            "never more than one burst saved up"
+        );
     }
 
     #[test]

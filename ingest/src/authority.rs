@@ -156,7 +156,11 @@ pub struct Caller {
 impl Caller {
     /// Checks a right.
     pub fn require(&self, right: Right) -> Result<(), Problem> {
-        if self.rights.contains(&right) { Ok(()) } else { Err(Problem::missing_right(right.name())) }
+        if self.rights.contains(&right) {
+            Ok(())
+        } else {
+            Err(Problem::missing_right(right.name()))
+        }
     }
 
     /// Checks that the caller works at a site.
@@ -164,7 +168,11 @@ impl Caller {
         if self.sites.is_empty() || self.sites.contains(&site) {
             return Ok(());
         }
-        Err(Problem::missing_right(&format!("to work at {} {}", site.kind.name(), site.id.0)))
+        Err(Problem::missing_right(&format!(
+            "to work at {} {}",
+            site.kind.name(),
+            site.id.0
+        )))
     }
 }
 
@@ -192,7 +200,13 @@ impl Authority {
         for key in keys {
             let hash = blake3::Hash::from_hex(&key.secret_hash)
                 .map_err(|_| AuthorityError::SecretHash(key.name.clone()))?;
-            let rights = key.role.rights().iter().chain(&key.further_rights).copied().collect();
+            let rights = key
+                .role
+                .rights()
+                .iter()
+                .chain(&key.further_rights)
+                .copied()
+                .collect();
             let caller = Caller {
                 name: key.name.clone(),
                 operator: operator(&key.name),
@@ -218,7 +232,10 @@ impl Authority {
             .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
             .ok_or_else(Problem::unauthenticated)?;
         let hash = blake3::hash(secret);
-        let caller = self.callers.get(hash.as_bytes()).ok_or_else(Problem::unauthenticated)?;
+        let caller = self
+            .callers
+            .get(hash.as_bytes())
+            .ok_or_else(Problem::unauthenticated)?;
         if caller.rate.as_ref().is_some_and(|rate| !rate.admit()) {
             return Err(Problem::too_many_requests());
         }
@@ -242,7 +259,10 @@ mod tests {
             role: Role::Tester,
             secret_hash: Authority::secret_hash("s3cret"),
             further_rights: vec![],
-            sites: vec![SiteRef { kind: SiteKind::Venue, id: SiteId(7) }],
+            sites: vec![SiteRef {
+                kind: SiteKind::Venue,
+                id: SiteId(7),
+            }],
             requests_per_second: None,
             synthetic: false,
         };
@@ -258,7 +278,11 @@ mod tests {
         let authority = authority();
         assert!(authority.identify(&headers("Bearer s3cret")).is_ok());
         for wrong in ["Bearer S3cret", "s3cret", "Bearer ", "Basic s3cret"] {
-            assert_eq!(authority.identify(&headers(wrong)).err().unwrap().status(), 401, "{wrong}");
+            assert_eq!(
+                authority.identify(&headers(wrong)).err().unwrap().status(),
+                401,
+                "{wrong}"
+            );
         }
     }
 
@@ -268,8 +292,15 @@ mod tests {
         let caller = authority.identify(&headers("Bearer s3cret")).unwrap();
         assert!(caller.require(Right::LookUpCode).is_ok());
         let refusal = caller.require(Right::LookUpDocument).unwrap_err();
-        assert!(serde_json::to_string(&refusal).unwrap().contains("look_up_document"));
-        let elsewhere = SiteRef { kind: SiteKind::Venue, id: SiteId(8) };
+        assert!(
+            serde_json::to_string(&refusal)
+                .unwrap()
+                .contains("look_up_document")
+        );
+        let elsewhere = SiteRef {
+            kind: SiteKind::Venue,
+            id: SiteId(8),
+        };
         assert_eq!(caller.require_site(elsewhere).unwrap_err().status(), 403);
     }
 }

@@ -49,22 +49,32 @@ pub async fn read_body(body: Body) -> Result<Bytes, Problem> {
 }
 
 /// Reads the items of a body by its content type.
-pub fn read_items<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<Batch<T>, Problem> {
+pub fn read_items<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Batch<T>, Problem> {
     const ALLOWED: &str = "application/json, application/x-ndjson";
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media_type = content_type
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
     match media_type.trim() {
         "application/json" if first_byte(body) == Some(b'[') => read_array(body),
-        "application/json" => {
-            Ok(Batch { shape: Shape::One, items: vec![Ok((read_one(body)?, body.clone()))] })
-        }
+        "application/json" => Ok(Batch {
+            shape: Shape::One,
+            items: vec![Ok((read_one(body)?, body.clone()))],
+        }),
         "application/x-ndjson" => read_lines(body),
         _ => Err(Problem::content_type(ALLOWED)),
     }
 }
 
 fn first_byte(body: &Bytes) -> Option<u8> {
-    body.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+    body.iter()
+        .copied()
+        .find(|byte| !byte.is_ascii_whitespace())
 }
 
 fn read_array<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
@@ -77,12 +87,17 @@ fn read_array<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
         let bytes = body.slice_ref(item.get().as_bytes());
         read_one(&bytes).map(|value| (value, bytes))
     };
-    Ok(Batch { shape: Shape::Array, items: raw.into_iter().map(read).collect() })
+    Ok(Batch {
+        shape: Shape::Array,
+        items: raw.into_iter().map(read).collect(),
+    })
 }
 
 fn read_lines<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
-    let lines: Vec<&[u8]> =
-        body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
+    let lines: Vec<&[u8]> = body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii().is_empty())
+        .collect();
     if lines.len() > MAX_ITEMS {
         return Err(Problem::too_many_items(MAX_ITEMS));
     }
@@ -90,7 +105,10 @@ fn read_lines<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
         let bytes = body.slice_ref(line);
         read_one(&bytes).map(|value| (value, bytes))
     };
-    Ok(Batch { shape: Shape::Lines, items: lines.into_iter().map(read).collect() })
+    Ok(Batch {
+        shape: Shape::Lines,
+        items: lines.into_iter().map(read).collect(),
+    })
 }
 
 /// Reads one object. An error names the field where the reading stopped.
@@ -104,8 +122,14 @@ pub fn read_one<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         }
         // The position inside one item helps nobody; the field does.
         let text = inner.to_string();
-        let reason = text.split(" at line ").next().unwrap_or_default().to_owned();
-        let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+        let reason = text
+            .split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let missing = reason
+            .strip_prefix("missing field `")
+            .and_then(|rest| rest.strip_suffix('`'));
         let unknown = reason
             .strip_prefix("unknown field `")
             .and_then(|rest| rest.split('`').next())
@@ -113,20 +137,31 @@ pub fn read_one<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let field = match (missing, unknown, path.as_str()) {
             (Some(missing), _, ".") => missing.to_owned(),
             (Some(missing), _, path) => format!("{path}.{missing}"),
-            (None, _, ".") => {
-                reason.split('`').nth(1).map_or_else(|| "body".to_owned(), str::to_owned)
-            }
+            (None, _, ".") => reason
+                .split('`')
+                .nth(1)
+                .map_or_else(|| "body".to_owned(), str::to_owned),
             (None, _, path) => path.to_owned(),
         };
-        let rule = if missing.is_some() { "required" } else { "type" };
+        let rule = if missing.is_some() {
+            "required"
+        } else {
+            "type"
+        };
         Problem::field(field, rule, reason)
     })?;
-    deserializer.end().map_err(|error| Problem::malformed(error.to_string()))?;
+    deserializer
+        .end()
+        .map_err(|error| Problem::malformed(error.to_string()))?;
     Ok(value)
 }
 
 /// Answers in the request's shape. Each outcome is JSON text, or the item's problem.
-pub fn respond(shape: Shape, created: StatusCode, outcomes: Vec<Result<String, Problem>>) -> Response {
+pub fn respond(
+    shape: Shape,
+    created: StatusCode,
+    outcomes: Vec<Result<String, Problem>>,
+) -> Response {
     if shape == Shape::One {
         return match outcomes.into_iter().next() {
             Some(Ok(body)) => json(created, "application/json", body),
@@ -137,14 +172,20 @@ pub fn respond(shape: Shape, created: StatusCode, outcomes: Vec<Result<String, P
     let mut body = String::with_capacity(outcomes.len() * 64);
     let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
     let accepted = outcomes.len() - refused;
-    let lines = outcomes.into_iter().enumerate().map(|(index, outcome)| match outcome {
-        Ok(result) => format!(r#"{{"index":{index},"status":{},"result":{result}}}"#, created.as_u16()),
-        Err(problem) => {
-            let status = problem.status().as_u16();
-            let problem = serde_json::to_string(&problem).unwrap_or_default();
-            format!(r#"{{"index":{index},"status":{status},"problem":{problem}}}"#)
-        }
-    });
+    let lines = outcomes
+        .into_iter()
+        .enumerate()
+        .map(|(index, outcome)| match outcome {
+            Ok(result) => format!(
+                r#"{{"index":{index},"status":{},"result":{result}}}"#,
+                created.as_u16()
+            ),
+            Err(problem) => {
+                let status = problem.status().as_u16();
+                let problem = serde_json::to_string(&problem).unwrap_or_default();
+                format!(r#"{{"index":{index},"status":{status},"problem":{problem}}}"#)
+            }
+        });
     if shape == Shape::Lines {
         for line in lines {
             body.push_str(&line);
@@ -163,7 +204,9 @@ pub fn respond(shape: Shape, created: StatusCode, outcomes: Vec<Result<String, P
 /// A response with a body of a media type.
 pub fn json(status: StatusCode, media_type: &'static str, body: String) -> Response {
     let mut response = (status, body).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
@@ -180,7 +223,8 @@ mod tests {
     }
 
     fn read(content_type: &'static str, body: &'static str) -> Result<Batch<Item>, Problem> {
-        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        let headers =
+            HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         read_items(&headers, &Bytes::from_static(body.as_bytes()))
     }
 
@@ -190,7 +234,11 @@ mod tests {
 
     #[test]
     fn one_bad_item_leaves_the_others_alone() {
-        let batch = read("application/x-ndjson", "{\"number\":1}\n\n{\"number\":300}\nx\n{}\n").unwrap();
+        let batch = read(
+            "application/x-ndjson",
+            "{\"number\":1}\n\n{\"number\":300}\nx\n{}\n",
+        )
+        .unwrap();
         let read: Vec<bool> = batch.items.iter().map(Result::is_ok).collect();
         assert_eq!(read, [true, false, false, false]);
         let array = super::read_items::<Item>(
@@ -200,7 +248,15 @@ mod tests {
             )]),
             &Bytes::from_static(b" [{\"number\":1},{\"number\":\"a\"}]"),
         );
-        assert_eq!(array.unwrap().items.iter().filter(|item| item.is_ok()).count(), 1);
+        assert_eq!(
+            array
+                .unwrap()
+                .items
+                .iter()
+                .filter(|item| item.is_ok())
+                .count(),
+            1
+        );
     }
 
     #[test]
@@ -215,13 +271,28 @@ mod tests {
         };
         assert_eq!(field("{}").as_deref(), Some("number"));
         assert_eq!(field(r#"{"number":300}"#).as_deref(), Some("number"));
-        assert_eq!(field(r#"{"number":1,"colour":2}"#).as_deref(), Some("colour"));
+        assert_eq!(
+            field(r#"{"number":1,"colour":2}"#).as_deref(),
+            Some("colour")
+        );
     }
 
     #[test]
     fn truncated_json_and_other_media_types_are_refused() {
-        assert_eq!(read("application/json", r#"{"number":"#).err().unwrap().status(), 400);
-        assert_eq!(read("application/json", r#"[{"number":1}"#).err().unwrap().status(), 400);
+        assert_eq!(
+            read("application/json", r#"{"number":"#)
+                .err()
+                .unwrap()
+                .status(),
+            400
+        );
+        assert_eq!(
+            read("application/json", r#"[{"number":1}"#)
+                .err()
+                .unwrap()
+                .status(),
+            400
+        );
         assert_eq!(read("text/plain", "{}").err().unwrap().status(), 415);
     }
 }

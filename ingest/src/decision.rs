@@ -39,10 +39,18 @@ pub fn open_code(
     let status = cache.get(payload.person, now).ok_or_else(forged)?;
     let issued = Timestamp(i64::from(payload.issued_second) * 1000);
     if issued < status.codes_valid_from {
-        return Err(Problem::code("code-revoked", "The code has been ended", language.revoked()));
+        return Err(Problem::code(
+            "code-revoked",
+            "The code has been ended",
+            language.revoked(),
+        ));
     }
     if is_expired(&payload, &status, rotating_seconds, now) {
-        return Err(Problem::code("code-expired", "The code has expired", language.expired()));
+        return Err(Problem::code(
+            "code-expired",
+            "The code has expired",
+            language.expired(),
+        ));
     }
     Ok(ValidCode { payload, status })
 }
@@ -56,11 +64,14 @@ fn is_expired(
 ) -> bool {
     const DAY_MS: i64 = 86_400_000;
     let issued_ms = i64::from(payload.issued_second) * 1000;
-    if payload.form == CodeForm::Rotating && now.0 - issued_ms > i64::from(rotating_seconds) * 1000 {
+    if payload.form == CodeForm::Rotating && now.0 - issued_ms > i64::from(rotating_seconds) * 1000
+    {
         return true;
     }
     payload.scheme.validity_days().is_some_and(|days| {
-        let renewed = status.last_declaration.map_or(issued_ms, |day| issued_ms.max(day.0));
+        let renewed = status
+            .last_declaration
+            .map_or(issued_ms, |day| issued_ms.max(day.0));
         now.0 - renewed > i64::from(days) * DAY_MS
     })
 }
@@ -89,8 +100,15 @@ pub struct AnswerContext<'a> {
 /// Writes the answer of a lookup as JSON.
 ///
 /// Every text in it is a stable name, a sentence of [`Language`], or a mask, none of which needs escaping.
-pub fn write_answer(out: &mut String, status: &PersonStatus, named: Named, context: &AnswerContext<'_>) {
-    let AnswerContext { ruleset, language, .. } = context;
+pub fn write_answer(
+    out: &mut String,
+    status: &PersonStatus,
+    named: Named,
+    context: &AnswerContext<'_>,
+) {
+    let AnswerContext {
+        ruleset, language, ..
+    } = context;
     let colour = ruleset.colour(status.active);
     let rule = ruleset.rule(colour);
     let is_stale = context.knowledge_age_ms > context.stale_after_ms;
@@ -115,10 +133,21 @@ pub fn write_answer(out: &mut String, status: &PersonStatus, named: Named, conte
     for (index, reason) in ruleset.reasons(status.active).iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
         let guidance = language.guidance(reason);
-        let _ = write!(out, r#"{comma}{{"category":"{}","guidance":"{guidance}"}}"#, reason.name());
+        let _ = write!(
+            out,
+            r#"{comma}{{"category":"{}","guidance":"{guidance}"}}"#,
+            reason.name()
+        );
     }
-    let verification = if name_only { "name_matched" } else { "face_checked" };
-    let _ = write!(out, r#"],"verification":"{verification}","check_document":{name_only}"#);
+    let verification = if name_only {
+        "name_matched"
+    } else {
+        "face_checked"
+    };
+    let _ = write!(
+        out,
+        r#"],"verification":"{verification}","check_document":{name_only}"#
+    );
     if let Named::Code(payload) = named {
         let _ = write!(
             out,

@@ -19,7 +19,8 @@ pub const CLOCK_SKEW_MS: i64 = 5 * 60_000;
 
 /// Reads a time.
 fn time(field: &str, text: &str) -> Result<Timestamp, Problem> {
-    Timestamp::parse_rfc3339(text).map_err(|error| Problem::field(field, "rfc3339", error.to_string()))
+    Timestamp::parse_rfc3339(text)
+        .map_err(|error| Problem::field(field, "rfc3339", error.to_string()))
 }
 
 /// Reads the time of something that has happened.

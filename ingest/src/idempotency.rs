@@ -35,7 +35,9 @@ pub enum Recollection {
 impl Answers {
     /// Room for so many scans; about 300 bytes each.
     pub fn new(capacity: u64) -> Self {
-        Self { cache: Cache::new(capacity) }
+        Self {
+            cache: Cache::new(capacity),
+        }
     }
 
     /// Compares a scan with what was answered before.

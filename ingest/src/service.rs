@@ -110,8 +110,9 @@ impl Ingest {
         let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &positions).await?;
         feed.wait_caught_up(&log).await?;
         let person_key = config.person_key.clone();
-        let authority =
-            Authority::new(&config.api_keys, |name| person_key.hash_text("operator", name))?;
+        let authority = Authority::new(&config.api_keys, |name| {
+            person_key.hash_text("operator", name)
+        })?;
         let partitions = log.partitions(crate::topics::SCANS)?;
         Ok(Arc::new(Self {
             log,
@@ -142,7 +143,9 @@ impl Ingest {
 
     /// Writes a snapshot of the status cache, where one is configured; answers its bytes.
     pub fn write_snapshot(&self) -> Result<Option<u64>, snapshot::SnapshotError> {
-        let Some(file) = &self.config.snapshot else { return Ok(None) };
+        let Some(file) = &self.config.snapshot else {
+            return Ok(None);
+        };
         let positions = self.feed.positions();
         let fingerprint = self.config.person_key.fingerprint();
         snapshot::write(&self.cache, &positions, fingerprint, file).map(Some)

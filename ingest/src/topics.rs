@@ -26,7 +26,10 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { scans_days: 60, tombstone_days: 14 }
+        Self {
+            scans_days: 60,
+            tombstone_days: 14,
+        }
     }
 }
 
@@ -36,7 +39,9 @@ pub fn all(partitions: u32, retention: Retention) -> Vec<TopicConfig> {
         retention: Some(DAY * retention.scans_days),
         retention_bytes: None,
     };
-    let compacted = Cleanup::Compact { delete_retention: DAY * retention.tombstone_days };
+    let compacted = Cleanup::Compact {
+        delete_retention: DAY * retention.tombstone_days,
+    };
     vec![
         TopicConfig::new(SCANS, partitions, kept.clone()),
         TopicConfig::new(status_cache::feed::PERSONS, partitions, compacted.clone()),

@@ -15,7 +15,10 @@ pub enum Language {
 impl Language {
     /// The language that a request asks for: the first of `Accept-Language` that is known.
     pub fn of(headers: &HeaderMap) -> Self {
-        let Some(asked) = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok()) else {
+        let Some(asked) = headers
+            .get(header::ACCEPT_LANGUAGE)
+            .and_then(|v| v.to_str().ok())
+        else {
             return Self::Chinese;
         };
         asked
@@ -45,32 +48,50 @@ impl Language {
 
     /// What a checker does where only the name was matched.
     pub const fn name_only(self) -> &'static str {
-        self.pick("该人员仅经实名核验,请核对其证件", "Identity is name-matched only; check the document itself")
+        self.pick(
+            "该人员仅经实名核验,请核对其证件",
+            "Identity is name-matched only; check the document itself",
+        )
     }
 
     /// What a checker does where this node's knowledge is old.
     pub const fn stale(self) -> &'static str {
-        self.pick("状态可能已过时,请稍后重试或人工核验", "Status may be out of date; retry shortly or check by hand")
+        self.pick(
+            "状态可能已过时,请稍后重试或人工核验",
+            "Status may be out of date; retry shortly or check by hand",
+        )
     }
 
     /// What a checker does with an expired code.
     pub const fn expired(self) -> &'static str {
-        self.pick("该码已过期,请本人重新申报健康信息", "The code has expired; its holder declares again to renew it")
+        self.pick(
+            "该码已过期,请本人重新申报健康信息",
+            "The code has expired; its holder declares again to renew it",
+        )
     }
 
     /// What a checker does with a revoked code.
     pub const fn revoked(self) -> &'static str {
-        self.pick("该码已作废,请出示最新的码", "The code has been ended; ask for a newly issued one")
+        self.pick(
+            "该码已作废,请出示最新的码",
+            "The code has been ended; ask for a newly issued one",
+        )
     }
 
     /// What a checker does with a forged code.
     pub const fn forged(self) -> &'static str {
-        self.pick("该码无法识别,请打开小程序出示本人的码", "The code is not genuine; ask to see the code in the app")
+        self.pick(
+            "该码无法识别,请打开小程序出示本人的码",
+            "The code is not genuine; ask to see the code in the app",
+        )
     }
 
     /// What a checker does where nobody is known by the document.
     pub const fn unknown(self) -> &'static str {
-        self.pick("未查到该证件的人员,请核对证件号码", "Nobody is known by this document; check the number")
+        self.pick(
+            "未查到该证件的人员,请核对证件号码",
+            "Nobody is known by this document; check the number",
+        )
     }
 
     /// How a reason is lifted (S3).

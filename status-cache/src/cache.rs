@@ -71,7 +71,11 @@ impl StatusCache {
 
     /// A person's status at `now`; `None` for someone unknown. Memory only (INV-2).
     pub fn get(&self, person: PersonId, now: Timestamp) -> Option<PersonStatus> {
-        let Resident { decision, person: word, shown } = self.table.get(person)?;
+        let Resident {
+            decision,
+            person: word,
+            shown,
+        } = self.table.get(person)?;
         let active = if decision.is_due(now) {
             self.side_table.active(person, now).0
         } else {
@@ -129,7 +133,14 @@ impl StatusCache {
             });
         }
         let person = PersonWord::new(enrolment, version);
-        self.table.put(id, Resident { decision, person, shown })?;
+        self.table.put(
+            id,
+            Resident {
+                decision,
+                person,
+                shown,
+            },
+        )?;
         Ok(Applied::Changed)
     }
 
@@ -157,13 +168,22 @@ impl StatusCache {
             return Applied::Known;
         }
         let version = next_version(Some(old), revocation.change);
-        let decision = old.decision.with_codes_valid_from(revocation.valid_from, version);
+        let decision = old
+            .decision
+            .with_codes_valid_from(revocation.valid_from, version);
         if decision.codes_valid_from() == old.decision.codes_valid_from() {
             return Applied::Known;
         }
         let person = old.person.with_version(version);
         // The person is resident, so the table has a place.
-        let _ = self.table.put(revocation.person, Resident { decision, person, ..old });
+        let _ = self.table.put(
+            revocation.person,
+            Resident {
+                decision,
+                person,
+                ..old
+            },
+        );
         Applied::Changed
     }
 
@@ -191,7 +211,14 @@ impl StatusCache {
         let (active, next) = self.side_table.active(person, now);
         let decision = old.decision.with_categories(active, next, version);
         let word = old.person.with_version(version);
-        let _ = self.table.put(person, Resident { decision, person: word, ..old });
+        let _ = self.table.put(
+            person,
+            Resident {
+                decision,
+                person: word,
+                ..old
+            },
+        );
     }
 
     /// The table, for its figures and for snapshots.
@@ -222,7 +249,11 @@ impl StatusCache {
 fn next_version(old: Option<Resident>, change: u16) -> u16 {
     let Some(old) = old else { return change.max(1) };
     let ahead = change.wrapping_sub(old.person.version());
-    if ahead == 0 || ahead > u16::MAX / 2 { old.person.version().wrapping_add(1) } else { change }
+    if ahead == 0 || ahead > u16::MAX / 2 {
+        old.person.version().wrapping_add(1)
+    } else {
+        change
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +266,10 @@ mod tests {
 
     fn enrolment(check: u128) -> Enrolment {
         Enrolment {
-            identity: Identity { person: PERSON, check },
+            identity: Identity {
+                person: PERSON,
+                check,
+            },
             verification: Verification::FaceChecked,
             sex: Sex::Female,
             birth_year: Some(1990),
@@ -310,7 +344,10 @@ mod tests {
         assert_eq!(cache.apply_fact(red.clone()), Applied::Changed);
         assert_eq!(version(), 2);
         assert_eq!(cache.apply_fact(red), Applied::Known);
-        assert_eq!(cache.apply_enrolment(&enrolment(1)).unwrap(), Applied::Known);
+        assert_eq!(
+            cache.apply_enrolment(&enrolment(1)).unwrap(),
+            Applied::Known
+        );
         assert_eq!(version(), 2);
     }
 
@@ -318,7 +355,10 @@ mod tests {
     fn p1_a_collision_keeps_the_earlier_enrolment() {
         let cache = StatusCache::new(10);
         cache.apply_enrolment(&enrolment(1)).unwrap();
-        assert_eq!(cache.apply_enrolment(&enrolment(2)).unwrap(), Applied::Collision);
+        assert_eq!(
+            cache.apply_enrolment(&enrolment(2)).unwrap(),
+            Applied::Collision
+        );
         assert_eq!(cache.get(PERSON, Timestamp::now()).unwrap().residue, 1);
     }
 

@@ -82,7 +82,11 @@ impl Feed {
             for partition in 0..log.partitions(topic)? {
                 let bounds = log.bounds(topic, partition).await?;
                 let key = (topic.to_owned(), partition);
-                let start = from.get(&key).copied().unwrap_or(bounds.start).max(bounds.start);
+                let start = from
+                    .get(&key)
+                    .copied()
+                    .unwrap_or(bounds.start)
+                    .max(bounds.start);
                 let here = Arc::new(Progress {
                     position: watch::channel(start).0,
                     known_until_ms: AtomicI64::new(0),
@@ -105,7 +109,11 @@ impl Feed {
                 sweeper.sweep_due(Timestamp::now());
             }
         });
-        Ok(Self { progress, failure, tasks })
+        Ok(Self {
+            progress,
+            failure,
+            tasks,
+        })
     }
 
     /// Waits until a record has been applied here; `false` where the time ran out first.
@@ -121,7 +129,9 @@ impl Feed {
         };
         let mut position = progress.position.subscribe();
         let applied = position.wait_for(|position| *position > offset);
-        tokio::time::timeout(wait, applied).await.is_ok_and(|outcome| outcome.is_ok())
+        tokio::time::timeout(wait, applied)
+            .await
+            .is_ok_and(|outcome| outcome.is_ok())
     }
 
     /// Waits until everything that the log holds now has been applied.
@@ -159,7 +169,10 @@ impl Feed {
 
     /// Where each partition stands.
     pub fn positions(&self) -> Positions {
-        self.progress.iter().map(|(key, here)| (key.clone(), *here.position.borrow())).collect()
+        self.progress
+            .iter()
+            .map(|(key, here)| (key.clone(), *here.position.borrow()))
+            .collect()
     }
 
     /// Stops following.
@@ -188,13 +201,23 @@ async fn follow(
             match apply(cache, topic, record) {
                 Ok(Applied::Collision) => {
                     collisions.increment(1);
-                    tracing::error!(topic, partition, record.offset, "two documents share one person id");
+                    tracing::error!(
+                        topic,
+                        partition,
+                        record.offset,
+                        "two documents share one person id"
+                    );
                 }
                 Ok(_) => applied.increment(1),
                 Err(ApplyError::Full(error)) => return Err(error.into()),
                 Err(ApplyError::Codec(source @ CodecError::NewerVersion { .. })) => {
                     let (topic, offset) = (topic.to_owned(), record.offset);
-                    return Err(FeedError::NewerVersion { topic, partition, offset, source });
+                    return Err(FeedError::NewerVersion {
+                        topic,
+                        partition,
+                        offset,
+                        source,
+                    });
                 }
                 Err(ApplyError::Codec(error)) => {
                     malformed.increment(1);
@@ -204,7 +227,9 @@ async fn follow(
         }
         progress.position.send_replace(reader.position());
         // With nothing left at `asked_at`, all that had been appended by then is applied.
-        progress.known_until_ms.store(newest_ms.unwrap_or(asked_at.0), Ordering::Relaxed);
+        progress
+            .known_until_ms
+            .store(newest_ms.unwrap_or(asked_at.0), Ordering::Relaxed);
     }
 }
 
@@ -220,7 +245,9 @@ impl From<CodecError> for ApplyError {
 }
 
 fn apply(cache: &StatusCache, topic: &str, record: &StoredRecord) -> Result<Applied, ApplyError> {
-    let Some(value) = &record.record.value else { return Ok(Applied::Known) };
+    let Some(value) = &record.record.value else {
+        return Ok(Applied::Known);
+    };
     match topic {
         PERSONS => {
             let enrolment: Enrolment = codec::decode(value)?;

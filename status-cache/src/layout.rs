@@ -157,7 +157,11 @@ impl PersonWord {
 
     /// How the identity was checked.
     pub const fn verification(self) -> Verification {
-        if self.0 >> 42 & 1 == 1 { Verification::FaceChecked } else { Verification::NameMatched }
+        if self.0 >> 42 & 1 == 1 {
+            Verification::FaceChecked
+        } else {
+            Verification::NameMatched
+        }
     }
 
     /// Whether load generation made this person.
@@ -217,7 +221,10 @@ mod tests {
         assert_eq!(decision.codes_valid_from(), Timestamp(from.0 + 30_000));
         assert_eq!(decision.last_declaration(), None);
         assert!(!decision.is_due(change.plus_ms(-DAY_MS)));
-        assert!(decision.is_due(change), "from the day of the change on, the side table decides");
+        assert!(
+            decision.is_due(change),
+            "from the day of the change on, the side table decides"
+        );
         assert!(!Decision::EMPTY.is_due(Timestamp(i64::MAX)));
     }
 

@@ -14,7 +14,11 @@ pub struct SideTable {
 impl SideTable {
     /// A person's facts, active or not.
     pub fn get(&self, person: PersonId) -> Arc<[Fact]> {
-        self.facts.pin().get(&person).cloned().unwrap_or_else(|| Arc::from([]))
+        self.facts
+            .pin()
+            .get(&person)
+            .cloned()
+            .unwrap_or_else(|| Arc::from([]))
     }
 
     /// Persons with facts.
@@ -30,19 +34,30 @@ impl SideTable {
     /// Takes a fact in: it replaces the one with the same key. Answers whether anything changed. One writer at a time.
     pub(crate) fn put(&self, fact: Fact) -> bool {
         let pinned = self.facts.pin();
-        let current = pinned.get(&fact.person).cloned().unwrap_or_else(|| Arc::from([]));
+        let current = pinned
+            .get(&fact.person)
+            .cloned()
+            .unwrap_or_else(|| Arc::from([]));
         if current.contains(&fact) {
             return false;
         }
         let (person, key) = (fact.person, fact.key());
-        let mut facts: Vec<Fact> = current.iter().filter(|old| old.key() != key).cloned().collect();
+        let mut facts: Vec<Fact> = current
+            .iter()
+            .filter(|old| old.key() != key)
+            .cloned()
+            .collect();
         facts.push(fact);
         pinned.insert(person, facts.into());
         true
     }
 
     /// The categories active at an instant, and the next instant at which that may change.
-    pub(crate) fn active(&self, person: PersonId, now: Timestamp) -> (CategorySet, Option<Timestamp>) {
+    pub(crate) fn active(
+        &self,
+        person: PersonId,
+        now: Timestamp,
+    ) -> (CategorySet, Option<Timestamp>) {
         match self.facts.pin().get(&person) {
             Some(facts) => fact::active_categories(facts, now),
             None => (CategorySet::EMPTY, None),
@@ -51,6 +66,10 @@ impl SideTable {
 
     /// Everyone's facts, for a snapshot and for the sweep of due changes.
     pub(crate) fn all(&self) -> Vec<(PersonId, Arc<[Fact]>)> {
-        self.facts.pin().iter().map(|(person, facts)| (*person, Arc::clone(facts))).collect()
+        self.facts
+            .pin()
+            .iter()
+            .map(|(person, facts)| (*person, Arc::clone(facts)))
+            .collect()
     }
 }

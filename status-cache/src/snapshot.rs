@@ -76,7 +76,10 @@ pub fn write(
     fingerprint: [u8; 8],
     file: &Path,
 ) -> Result<u64, SnapshotError> {
-    let io = |source| SnapshotError::Io { file: file.to_owned(), source };
+    let io = |source| SnapshotError::Io {
+        file: file.to_owned(),
+        source,
+    };
     let (residents, facts) = {
         let _writers = cache.hold_writers();
         let residents: Vec<_> = cache.table().iter().collect();
@@ -91,11 +94,16 @@ pub fn write(
     write_body(&mut out, positions, fingerprint, &residents, &facts).map_err(io)?;
     let hash = out.hasher.finalize();
     out.inner.write_all(hash.as_bytes()).map_err(io)?;
-    let inner = out.inner.into_inner().map_err(|error| io(error.into_error()))?;
+    let inner = out
+        .inner
+        .into_inner()
+        .map_err(|error| io(error.into_error()))?;
     inner.sync_all().map_err(io)?;
     fs::rename(&temporary, file).map_err(io)?;
     if let Some(folder) = file.parent() {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io)?;
     }
     Ok(out.written + HASH_LENGTH as u64)
 }
@@ -119,7 +127,12 @@ fn write_body(
     }
     out.write_all(&(residents.len() as u64).to_le_bytes())?;
     for (id, resident) in residents {
-        for word in [id.0, resident.decision.0, resident.person.0, resident.shown.0] {
+        for word in [
+            id.0,
+            resident.decision.0,
+            resident.person.0,
+            resident.shown.0,
+        ] {
             out.write_all(&word.to_le_bytes())?;
         }
     }
@@ -143,10 +156,18 @@ pub fn read(
     max_age: Duration,
     file: &Path,
 ) -> Result<Positions, SnapshotError> {
-    let bytes =
-        fs::read(file).map_err(|source| SnapshotError::Io { file: file.to_owned(), source })?;
-    let damaged = |reason| SnapshotError::Damaged { file: file.to_owned(), reason };
-    let body_length = bytes.len().checked_sub(HASH_LENGTH).ok_or_else(|| damaged("too short"))?;
+    let bytes = fs::read(file).map_err(|source| SnapshotError::Io {
+        file: file.to_owned(),
+        source,
+    })?;
+    let damaged = |reason| SnapshotError::Damaged {
+        file: file.to_owned(),
+        reason,
+    };
+    let body_length = bytes
+        .len()
+        .checked_sub(HASH_LENGTH)
+        .ok_or_else(|| damaged("too short"))?;
     let (body, hash) = bytes.split_at(body_length);
     if !body.starts_with(MAGIC) {
         return Err(damaged("not a snapshot of this version"));
@@ -154,7 +175,9 @@ pub fn read(
     if blake3::hash(body).as_bytes() != hash {
         return Err(damaged("the checksum does not match"));
     }
-    let mut input = Input { rest: &body[MAGIC.len()..] };
+    let mut input = Input {
+        rest: &body[MAGIC.len()..],
+    };
     let short = || damaged("a field runs past the end");
     if input.take::<8>().ok_or_else(short)? != fingerprint {
         return Err(SnapshotError::Foreign(file.to_owned()));
@@ -163,7 +186,11 @@ pub fn read(
     let age_ms = Timestamp::now().0 - taken_at.0;
     if age_ms > max_age.as_millis() as i64 {
         let (age_hours, limit_hours) = (age_ms / 3_600_000, max_age.as_secs() as i64 / 3600);
-        return Err(SnapshotError::TooOld { file: file.to_owned(), age_hours, limit_hours });
+        return Err(SnapshotError::TooOld {
+            file: file.to_owned(),
+            age_hours,
+            limit_hours,
+        });
     }
     let mut positions = Positions::new();
     for _ in 0..input.u32().ok_or_else(short)? {
@@ -253,7 +280,10 @@ mod tests {
         for n in 1..=50_u64 {
             let person = PersonId(n << 50);
             let enrolment = Enrolment {
-                identity: Identity { person, check: u128::from(n) },
+                identity: Identity {
+                    person,
+                    check: u128::from(n),
+                },
                 verification: Verification::NameMatched,
                 sex: Sex::Male,
                 birth_year: Some(1960),
@@ -314,17 +344,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("status.snapshot");
         write(&filled(), &Positions::new(), [1; 8], &file).unwrap();
-        let refusal = |fingerprint, age| {
-            read(&StatusCache::new(100), fingerprint, age, &file).unwrap_err()
-        };
+        let refusal =
+            |fingerprint, age| read(&StatusCache::new(100), fingerprint, age, &file).unwrap_err();
         assert!(matches!(refusal([2; 8], WEEK), SnapshotError::Foreign(_)));
         std::thread::sleep(Duration::from_millis(2));
-        assert!(matches!(refusal([1; 8], Duration::ZERO), SnapshotError::TooOld { .. }));
+        assert!(matches!(
+            refusal([1; 8], Duration::ZERO),
+            SnapshotError::TooOld { .. }
+        ));
         let mut bytes = fs::read(&file).unwrap();
         bytes[100] ^= 1;
         fs::write(&file, &bytes).unwrap();
-        assert!(matches!(refusal([1; 8], WEEK), SnapshotError::Damaged { .. }));
+        assert!(matches!(
+            refusal([1; 8], WEEK),
+            SnapshotError::Damaged { .. }
+        ));
         fs::write(&file, &bytes[..20]).unwrap();
-        assert!(matches!(refusal([1; 8], WEEK), SnapshotError::Damaged { .. }));
+        assert!(matches!(
+            refusal([1; 8], WEEK),
+            SnapshotError::Damaged { .. }
+        ));
     }
 }

@@ -16,7 +16,9 @@ const MAX_LOAD_PERCENT: usize = 85;
 
 /// No further person fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the status table is configured for {capacity} persons and is full; raise persons.capacity and restart")]
+#[error(
+    "the status table is configured for {capacity} persons and is full; raise persons.capacity and restart"
+)]
 pub struct TableFull {
     /// The configured number of persons.
     pub capacity: usize,
@@ -104,7 +106,9 @@ impl Table {
             }
             Err(free) => {
                 if self.len() >= self.capacity {
-                    return Err(TableFull { capacity: self.capacity });
+                    return Err(TableFull {
+                        capacity: self.capacity,
+                    });
                 }
                 free.person.store(resident.person.0, Ordering::Relaxed);
                 free.shown.store(resident.shown.0, Ordering::Relaxed);
@@ -124,7 +128,14 @@ impl Table {
                 let decision = Decision(slot.decision.load(Ordering::Acquire));
                 let person = PersonWord(slot.person.load(Ordering::Relaxed));
                 let shown = ShownWord(slot.shown.load(Ordering::Relaxed));
-                (PersonId(id), Resident { decision, person, shown })
+                (
+                    PersonId(id),
+                    Resident {
+                        decision,
+                        person,
+                        shown,
+                    },
+                )
             })
         })
     }
@@ -175,8 +186,14 @@ mod tests {
             assert_eq!(table.get(id(n)), Some(resident(n)));
         }
         assert_eq!(table.get(id(1001)), None);
-        assert_eq!(table.put(id(1001), resident(0)), Err(TableFull { capacity: 1000 }));
-        assert!(table.put(id(7), resident(8)).is_ok(), "a full table still takes updates");
+        assert_eq!(
+            table.put(id(1001), resident(0)),
+            Err(TableFull { capacity: 1000 })
+        );
+        assert!(
+            table.put(id(7), resident(8)).is_ok(),
+            "a full table still takes updates"
+        );
     }
 
     #[test]
@@ -205,7 +222,10 @@ mod tests {
                     let found = table.get(id).unwrap();
                     let decision = found.decision.0;
                     assert_eq!(decision >> 32, decision & 0xFFFF_FFFF);
-                    assert!(found.person.0 >= decision, "details are as new as the decision");
+                    assert!(
+                        found.person.0 >= decision,
+                        "details are as new as the decision"
+                    );
                     newest = decision & 0xFFFF_FFFF;
                 }
             });

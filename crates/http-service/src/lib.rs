@@ -3,5 +3,6 @@
 pub mod problem;
 pub mod serving;
 
+pub use axum::Router;
 pub use problem::Problem;
 pub use serving::{RenderMetrics, ServeError, metrics_response, serve};

@@ -50,7 +50,12 @@ impl Problem {
     /// A field breaks a rule.
     pub fn field(field: impl Into<String>, rule: &str, detail: impl Into<String>) -> Self {
         let title = "A field breaks a rule";
-        let mut problem = Self::new("invalid-field", StatusCode::UNPROCESSABLE_ENTITY, title, detail);
+        let mut problem = Self::new(
+            "invalid-field",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            title,
+            detail,
+        );
         problem.field = Some(field.into());
         problem.rule = Some(rule.to_owned());
         problem
@@ -58,7 +63,12 @@ impl Problem {
 
     /// The body is not what the content type says.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new("malformed-body", StatusCode::BAD_REQUEST, "The body cannot be read", detail)
+        Self::new(
+            "malformed-body",
+            StatusCode::BAD_REQUEST,
+            "The body cannot be read",
+            detail,
+        )
     }
 
     /// The content type is none of those that the route takes.
@@ -76,14 +86,24 @@ impl Problem {
     pub fn too_large(limit: usize) -> Self {
         let title = "The body is too large";
         let detail = format!("at most {limit} bytes; send smaller batches");
-        Self::new("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, title, detail)
+        Self::new(
+            "body-too-large",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            title,
+            detail,
+        )
     }
 
     /// More items than one request takes.
     pub fn too_many_items(limit: usize) -> Self {
         let title = "The batch is too large";
         let detail = format!("at most {limit} items; send smaller batches");
-        Self::new("too-many-items", StatusCode::PAYLOAD_TOO_LARGE, title, detail)
+        Self::new(
+            "too-many-items",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            title,
+            detail,
+        )
     }
 
     /// No key, or one that nobody has.
@@ -109,7 +129,12 @@ impl Problem {
     /// What was named is not known.
     pub fn unknown(field: impl Into<String>, detail: impl Into<String>) -> Self {
         let title = "What is named is not known";
-        let mut problem = Self::new("unknown-reference", StatusCode::UNPROCESSABLE_ENTITY, title, detail);
+        let mut problem = Self::new(
+            "unknown-reference",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            title,
+            detail,
+        );
         problem.field = Some(field.into());
         problem.rule = Some("known".into());
         problem
@@ -118,13 +143,23 @@ impl Problem {
     /// No such path.
     pub fn not_found() -> Self {
         let title = "There is nothing here";
-        Self::new("not-found", StatusCode::NOT_FOUND, title, "see /openapi.json for every path")
+        Self::new(
+            "not-found",
+            StatusCode::NOT_FOUND,
+            title,
+            "see /openapi.json for every path",
+        )
     }
 
     /// The path does not take this method.
     pub fn method_not_allowed() -> Self {
         let title = "The path does not take this method";
-        Self::new("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, title, "see /openapi.json")
+        Self::new(
+            "method-not-allowed",
+            StatusCode::METHOD_NOT_ALLOWED,
+            title,
+            "see /openapi.json",
+        )
     }
 
     /// A code that opens to nobody's valid code, with what to do about it (C10).
@@ -157,7 +192,12 @@ impl Problem {
     pub fn record_too_large(bytes: usize, limit: usize) -> Self {
         let title = "The record is too large";
         let detail = format!("{bytes} bytes are more than {limit}");
-        Self::new("record-too-large", StatusCode::PAYLOAD_TOO_LARGE, title, detail)
+        Self::new(
+            "record-too-large",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            title,
+            detail,
+        )
     }
 
     /// One caller's share is used up.
@@ -172,7 +212,12 @@ impl Problem {
     /// A bound of the service was reached, or the log is away.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         let title = "The service cannot take this now";
-        let mut problem = Self::new("unavailable", StatusCode::SERVICE_UNAVAILABLE, title, detail);
+        let mut problem = Self::new(
+            "unavailable",
+            StatusCode::SERVICE_UNAVAILABLE,
+            title,
+            detail,
+        );
         problem.retry_after_seconds = Some(1);
         problem
     }

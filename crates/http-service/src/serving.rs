@@ -34,7 +34,10 @@ pub async fn serve(
             tracing::debug!(%error, "TCP_NODELAY is not set");
         }
     });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(failed)
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown)
+        .await
+        .map_err(failed)
 }
 
 /// Metrics in Prometheus's text format.

@@ -21,7 +21,8 @@ pub async fn file(uri: Uri) -> Response {
         None => ("index.html", Files::get("index.html")),
     };
     let Some(found) = found else {
-        let text = "The console was not built into this program: run `make console`, then build again.\n";
+        let text =
+            "The console was not built into this program: run `make console`, then build again.\n";
         return (StatusCode::NOT_FOUND, text).into_response();
     };
     let media_type = match name.rsplit('.').next().unwrap_or_default() {
@@ -33,13 +34,23 @@ pub async fn file(uri: Uri) -> Response {
         _ => "application/octet-stream",
     };
     let is_hashed = name.starts_with("assets/");
-    let caching = if is_hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let caching = if is_hashed {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
     let mut response = found.data.into_owned().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'";
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(policy),
+    );
     response
 }

@@ -49,11 +49,7 @@ pub fn find(uid: &str) -> Result<Value, Problem> {
 }
 
 /// Runs one panel's SQL, or a variable's, for a range.
-pub async fn run(
-    query: &Query,
-    sql: &str,
-    asked: &PanelQuery,
-) -> Result<Value, Problem> {
+pub async fn run(query: &Query, sql: &str, asked: &PanelQuery) -> Result<Value, Problem> {
     let read = |field: &str, text: &str| {
         Timestamp::parse_rfc3339(text).map_err(|e| Problem::field(field, "rfc3339", e.to_string()))
     };
@@ -62,9 +58,17 @@ pub async fn run(
         let detail = format!("must be later than from, by at most {LONGEST_DAYS} days");
         return Err(Problem::field("to", "range", detail));
     }
-    let variables: Vec<_> = asked.variables.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
-    let expansion =
-        Expansion { from, to, interval_s: asked.interval_s.max(1), variables: &variables };
+    let variables: Vec<_> = asked
+        .variables
+        .iter()
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
+    let expansion = Expansion {
+        from,
+        to,
+        interval_s: asked.interval_s.max(1),
+        variables: &variables,
+    };
     let sql = macros::expand(sql, &expansion)
         .map_err(|error| Problem::field("variables", "macro", error.to_string()))?;
     let bytes = query
@@ -79,20 +83,40 @@ pub async fn run(
 
 /// The SQL of a panel's targets.
 pub fn panel_sql(dashboard: &Value, panel: u64) -> Result<Vec<String>, Problem> {
-    let panels = dashboard["panels"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let panels = dashboard["panels"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let found = panels.iter().find(|candidate| candidate["id"] == panel);
-    let targets = found.and_then(|panel| panel["targets"].as_array()).ok_or_else(|| {
-        Problem::unknown("panel", "the dashboard has no panel of this id with queries")
-    })?;
-    Ok(targets.iter().filter_map(|target| target["rawSql"].as_str()).map(str::to_owned).collect())
+    let targets = found
+        .and_then(|panel| panel["targets"].as_array())
+        .ok_or_else(|| {
+            Problem::unknown(
+                "panel",
+                "the dashboard has no panel of this id with queries",
+            )
+        })?;
+    Ok(targets
+        .iter()
+        .filter_map(|target| target["rawSql"].as_str())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The SQL of a dashboard variable.
 pub fn variable_sql(dashboard: &Value, name: &str) -> Result<String, Problem> {
-    let variables = dashboard["templating"]["list"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let variables = dashboard["templating"]["list"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let found = variables.iter().find(|candidate| candidate["name"] == name);
     found
         .and_then(|variable| variable["query"].as_str())
         .map(str::to_owned)
-        .ok_or_else(|| Problem::unknown("variable", "the dashboard has no query variable of this name"))
+        .ok_or_else(|| {
+            Problem::unknown(
+                "variable",
+                "the dashboard has no query variable of this name",
+            )
+        })
 }

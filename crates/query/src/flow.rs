@@ -74,8 +74,20 @@ struct Row {
 }
 
 const SUMS: [&str; 14] = [
-    "registrations", "entries", "exits", "fever", "red_encounters", "refusals", "male", "female",
-    "sex_unknown", "age_0_14", "age_15_39", "age_40_59", "age_60_up", "age_unknown",
+    "registrations",
+    "entries",
+    "exits",
+    "fever",
+    "red_encounters",
+    "refusals",
+    "male",
+    "female",
+    "sex_unknown",
+    "age_0_14",
+    "age_15_39",
+    "age_40_59",
+    "age_60_up",
+    "age_unknown",
 ];
 
 /// Columns that a grid's rollup has.
@@ -83,11 +95,20 @@ const GRID_SUMS: [&str; 4] = ["registrations", "fever", "red_encounters", "refus
 
 /// The figures from a rollup.
 pub(crate) fn rollup_columns(selection: &Selection) -> String {
-    let sums: &[&str] = if selection.table == "grid_day" { &GRID_SUMS } else { &SUMS };
-    let mut columns: Vec<String> =
-        sums.iter().map(|name| format!("sum({table}.{name}) AS {name}", table = selection.table)).collect();
+    let sums: &[&str] = if selection.table == "grid_day" {
+        &GRID_SUMS
+    } else {
+        &SUMS
+    };
+    let mut columns: Vec<String> = sums
+        .iter()
+        .map(|name| format!("sum({table}.{name}) AS {name}", table = selection.table))
+        .collect();
     for state in ["people", "fever_people"] {
-        columns.push(format!("uniqExactMerge({}.{state}) AS {state}", selection.table));
+        columns.push(format!(
+            "uniqExactMerge({}.{state}) AS {state}",
+            selection.table
+        ));
     }
     columns.join(", ")
 }
@@ -135,8 +156,10 @@ pub async fn series(
         time = rollup_time(&selection, period),
     );
     let rows: Vec<Row> = store.rows(&sql, &[]).await?;
-    let mut figures: HashMap<i64, Figures> =
-        rows.into_iter().map(|row| (row.start, row.figures)).collect();
+    let mut figures: HashMap<i64, Figures> = rows
+        .into_iter()
+        .map(|row| (row.start, row.figures))
+        .collect();
     if records == Records::Corrected {
         let start = match period.step {
             Step::Hour => "toUnixTimestamp(toStartOfHour(event_time))",
@@ -161,7 +184,9 @@ pub(crate) fn rollup_time(selection: &Selection, period: Period) -> String {
             "day >= toDate(toDateTime({from}, 'Asia/Shanghai')) AND day < toDate(toDateTime({to}, 'Asia/Shanghai'))"
         );
     }
-    format!("hour >= toDateTime({from}, 'Asia/Shanghai') AND hour < toDateTime({to}, 'Asia/Shanghai')")
+    format!(
+        "hour >= toDateTime({from}, 'Asia/Shanghai') AND hour < toDateTime({to}, 'Asia/Shanghai')"
+    )
 }
 
 /// The condition on the time of raw scans.

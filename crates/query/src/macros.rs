@@ -49,14 +49,20 @@ pub fn expand(sql: &str, expansion: &Expansion<'_>) -> Result<String, MacroError
         let braced = rest.starts_with('{');
         let name_start = usize::from(braced);
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let length = rest[name_start..].find(|c| !is_name(c)).unwrap_or(rest.len() - name_start);
+        let length = rest[name_start..]
+            .find(|c| !is_name(c))
+            .unwrap_or(rest.len() - name_start);
         let name = &rest[name_start..name_start + length];
         rest = &rest[name_start + length..];
         if braced {
-            rest = rest.strip_prefix('}').ok_or_else(|| MacroError::Unclosed(name.to_owned()))?;
+            rest = rest
+                .strip_prefix('}')
+                .ok_or_else(|| MacroError::Unclosed(name.to_owned()))?;
         }
         let argument = if name.starts_with("__") && rest.starts_with('(') {
-            let close = rest.find(')').ok_or_else(|| MacroError::Unclosed(name.to_owned()))?;
+            let close = rest
+                .find(')')
+                .ok_or_else(|| MacroError::Unclosed(name.to_owned()))?;
             let argument = &rest[1..close];
             rest = &rest[close + 1..];
             argument
@@ -74,7 +80,9 @@ fn value_of(name: &str, column: &str, expansion: &Expansion<'_>) -> Result<Strin
     let (from_ms, to_ms) = (expansion.from.0, expansion.to.0);
     let interval = expansion.interval_s;
     Ok(match name {
-        "__timeFilter" => format!("{column} >= toDateTime({from}) AND {column} <= toDateTime({to})"),
+        "__timeFilter" => {
+            format!("{column} >= toDateTime({from}) AND {column} <= toDateTime({to})")
+        }
         "__timeFilter_ms" => format!(
             "{column} >= fromUnixTimestamp64Milli({from_ms}) AND {column} <= fromUnixTimestamp64Milli({to_ms})"
         ),
@@ -104,16 +112,30 @@ mod tests {
     use super::*;
 
     fn expanded(sql: &str, variables: &[(&str, &str)]) -> Result<String, MacroError> {
-        let variables: Vec<_> =
-            variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
         let (from, to) = (Timestamp(1_000_000), Timestamp(2_000_000));
-        expand(sql, &Expansion { from, to, interval_s: 60, variables: &variables })
+        expand(
+            sql,
+            &Expansion {
+                from,
+                to,
+                interval_s: 60,
+                variables: &variables,
+            },
+        )
     }
 
     #[test]
     fn macros_and_variables_are_expanded() {
         assert_eq!(
-            expanded("WHERE $__timeFilter(hour) AND venue = ${venue}", &[("venue", "7")]).unwrap(),
+            expanded(
+                "WHERE $__timeFilter(hour) AND venue = ${venue}",
+                &[("venue", "7")]
+            )
+            .unwrap(),
             "WHERE hour >= toDateTime(1000) AND hour <= toDateTime(2000) AND venue = 7"
         );
         assert_eq!(
@@ -128,6 +150,9 @@ mod tests {
             let refused = expanded("venue = $venue", &[("venue", value)]);
             assert_eq!(refused, Err(MacroError::Value("venue".into())), "{value}");
         }
-        assert_eq!(expanded("$what", &[]), Err(MacroError::Unknown("what".into())));
+        assert_eq!(
+            expanded("$what", &[]),
+            Err(MacroError::Unknown("what".into()))
+        );
     }
 }

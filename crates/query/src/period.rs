@@ -65,9 +65,9 @@ impl Period {
             if text.len() == 10 {
                 let day = Timestamp::parse_shanghai_date(text);
                 let shift = if is_end { DAY_MS } else { 0 };
-                return day.map(|day| day.plus_ms(shift)).map_err(|error| {
-                    Problem::field(field, "date", error.to_string())
-                });
+                return day
+                    .map(|day| day.plus_ms(shift))
+                    .map_err(|error| Problem::field(field, "date", error.to_string()));
             }
             Timestamp::parse_rfc3339(text).map_err(|_| {
                 let detail = "must be a date such as 2022-01-10, or an RFC 3339 time with an offset such as 2022-01-10T08:00:00+08:00";
@@ -75,9 +75,15 @@ impl Period {
             })
         };
         let from = from.map_or(Ok(now.day_start()), |text| read("from", text, false))?;
-        let to = to.map_or(Ok(from.day_start().plus_ms(DAY_MS).max(from)), |text| read("to", text, true))?;
+        let to = to.map_or(Ok(from.day_start().plus_ms(DAY_MS).max(from)), |text| {
+            read("to", text, true)
+        })?;
         if to <= from {
-            return Err(Problem::field("to", "after_from", "must be later than from"));
+            return Err(Problem::field(
+                "to",
+                "after_from",
+                "must be later than from",
+            ));
         }
         let first = step.start_of(from);
         let last = step.start_of(to.plus_ms(-1)).plus_ms(step.length_ms());
@@ -88,7 +94,11 @@ impl Period {
             );
             return Err(Problem::field("to", "longest_range", detail));
         }
-        Ok(Self { from: first, to: last, step })
+        Ok(Self {
+            from: first,
+            to: last,
+            step,
+        })
     }
 
     /// The start of every step.
@@ -116,9 +126,19 @@ mod tests {
 
     #[test]
     fn a_range_is_widened_to_whole_steps() {
-        let period = read("2022-01-10T08:59:00+08:00", "2022-01-10T10:00:01+08:00", Step::Hour).unwrap();
+        let period = read(
+            "2022-01-10T08:59:00+08:00",
+            "2022-01-10T10:00:01+08:00",
+            Step::Hour,
+        )
+        .unwrap();
         assert_eq!(period.starts().count(), 3);
-        let days = read("2022-01-10T08:59:00+08:00", "2022-01-11T00:00:00+08:00", Step::Day).unwrap();
+        let days = read(
+            "2022-01-10T08:59:00+08:00",
+            "2022-01-11T00:00:00+08:00",
+            Step::Day,
+        )
+        .unwrap();
         assert_eq!(days.starts().count(), 1);
     }
 
@@ -126,10 +146,19 @@ mod tests {
     fn a_bad_range_names_the_field_and_the_rule() {
         let rule = |from, to, step| {
             let problem = serde_json::to_value(read(from, to, step).unwrap_err()).unwrap();
-            (problem["field"].as_str().unwrap().to_owned(), problem["rule"].as_str().unwrap().to_owned())
+            (
+                problem["field"].as_str().unwrap().to_owned(),
+                problem["rule"].as_str().unwrap().to_owned(),
+            )
         };
-        assert_eq!(rule("2022-02-31", "2022-03-01", Step::Hour), ("from".into(), "date".into()));
-        assert_eq!(rule("2022-01-02", "2022-01-01", Step::Hour), ("to".into(), "after_from".into()));
+        assert_eq!(
+            rule("2022-02-31", "2022-03-01", Step::Hour),
+            ("from".into(), "date".into())
+        );
+        assert_eq!(
+            rule("2022-01-02", "2022-01-01", Step::Hour),
+            ("to".into(), "after_from".into())
+        );
         assert_eq!(
             rule("2022-01-01", "2022-02-01", Step::Hour),
             ("to".into(), "longest_range".into())

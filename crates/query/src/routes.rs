@@ -39,7 +39,10 @@ pub fn router(query: Arc<Query>, metrics: RenderMetrics) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(move || metrics_response(metrics.clone())))
-        .route("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
+        .route(
+            "/openapi.json",
+            get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }),
+        )
         .fallback(console::file)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(query)
@@ -80,15 +83,25 @@ fn asked_of(asked: AskedQuery) -> Result<Asked, Problem> {
     })
 }
 
-async fn flow_of(query: &Query, scope: Result<Scope, Problem>, asked: AskedQuery) -> Result<Json<Value>, Problem> {
+async fn flow_of(
+    query: &Query,
+    scope: Result<Scope, Problem>,
+    asked: AskedQuery,
+) -> Result<Json<Value>, Problem> {
     let (scope, mut asked) = (scope?, asked_of(asked)?);
     if matches!(scope, Scope::Grid(_)) {
         asked.step = Step::Day;
     }
-    let period = Period::read(asked.from.as_deref(), asked.to.as_deref(), asked.step, Timestamp::now())?;
+    let period = Period::read(
+        asked.from.as_deref(),
+        asked.to.as_deref(),
+        asked.step,
+        Timestamp::now(),
+    )?;
     let complete = query.complete_up_to_text().await;
     let buckets = flow::series(&query.store, scope, period, asked.records, asked.traffic).await;
-    let totals = statistics::totals(&query.store, scope, period, asked.records, asked.traffic).await;
+    let totals =
+        statistics::totals(&query.store, scope, period, asked.records, asked.traffic).await;
     Ok(Json(json!({
         "from": period.from.to_rfc3339(),
         "to": period.to.to_rfc3339(),
@@ -102,11 +115,21 @@ async fn flow_of(query: &Query, scope: Result<Scope, Problem>, asked: AskedQuery
     })))
 }
 
-async fn statistics_of(query: &Query, scope: Result<Scope, Problem>, asked: AskedQuery) -> Result<Json<Value>, Problem> {
+async fn statistics_of(
+    query: &Query,
+    scope: Result<Scope, Problem>,
+    asked: AskedQuery,
+) -> Result<Json<Value>, Problem> {
     let (scope, asked) = (scope?, asked_of(asked)?);
-    let period = Period::read(asked.from.as_deref(), asked.to.as_deref(), Step::Day, Timestamp::now())?;
+    let period = Period::read(
+        asked.from.as_deref(),
+        asked.to.as_deref(),
+        Step::Day,
+        Timestamp::now(),
+    )?;
     let complete = query.complete_up_to_text().await;
-    let totals = statistics::totals(&query.store, scope, period, asked.records, asked.traffic).await;
+    let totals =
+        statistics::totals(&query.store, scope, period, asked.records, asked.traffic).await;
     let shares = statistics::shares(&query.store, scope, period, asked.traffic).await;
     let by = match scope {
         Scope::Venue(_) => "by_tester",
@@ -162,13 +185,26 @@ async fn freshness(State(query): State<Arc<Query>>) -> Json<Value> {
 }
 
 async fn ready(State(query): State<Arc<Query>>) -> Response {
-    let is_ready = query.store.read("SELECT 1", &[], "TabSeparated").await.is_ok();
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": is_ready, "store": is_ready }))).into_response()
+    let is_ready = query
+        .store
+        .read("SELECT 1", &[], "TabSeparated")
+        .await
+        .is_ok();
+    let status = if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(json!({ "ready": is_ready, "store": is_ready })),
+    )
+        .into_response()
 }
 
 async fn list_dashboards() -> Json<Value> {
-    let summary = |dashboard: Value| json!({ "uid": dashboard["uid"], "title": dashboard["title"] });
+    let summary =
+        |dashboard: Value| json!({ "uid": dashboard["uid"], "title": dashboard["title"] });
     Json(dashboards::all().into_iter().map(summary).collect())
 }
 
@@ -186,7 +222,9 @@ async fn panel(
     for sql in dashboards::panel_sql(&dashboard, panel)? {
         frames.push(dashboards::run(&query, &sql, &asked).await?);
     }
-    Ok(Json(json!({ "frames": frames, "complete_up_to": query.complete_up_to_text().await })))
+    Ok(Json(
+        json!({ "frames": frames, "complete_up_to": query.complete_up_to_text().await }),
+    ))
 }
 
 async fn variable(

@@ -109,5 +109,8 @@ fn within_division(code: u32) -> String {
     if code > 999_999 {
         return format!("region = {code}");
     }
-    format!("(region BETWEEN {first} AND {last} OR region BETWEEN {code} AND {})", last / 1000)
+    format!(
+        "(region BETWEEN {first} AND {last} OR region BETWEEN {code} AND {})",
+        last / 1000
+    )
 }

@@ -45,12 +45,25 @@ impl RegistryNode {
         let state = Arc::new(RegistryState::default());
         let bounds = log.bounds(TOPIC, 0).await?;
         let (sender, mut position) = watch::channel(bounds.start);
-        let task = tokio::spawn(follow(Arc::clone(&log), Arc::clone(&state), bounds.start, sender));
-        let caught_up = position.wait_for(|position| *position >= bounds.end).await.is_ok();
+        let task = tokio::spawn(follow(
+            Arc::clone(&log),
+            Arc::clone(&state),
+            bounds.start,
+            sender,
+        ));
+        let caught_up = position
+            .wait_for(|position| *position >= bounds.end)
+            .await
+            .is_ok();
         if !caught_up {
             return Err(RegistryError::NotFollowing);
         }
-        Ok(Self { log, state, position, task })
+        Ok(Self {
+            log,
+            state,
+            position,
+            task,
+        })
     }
 
     /// What is known of a site.
@@ -70,7 +83,10 @@ impl RegistryNode {
         let mut position = self.position.clone();
         let applied = position.wait_for(|position| *position > appended.first);
         match tokio::time::timeout(APPLY_TIMEOUT, applied).await {
-            Ok(Ok(_)) => self.state.verdict(command.id).ok_or(RegistryError::NotFollowing),
+            Ok(Ok(_)) => self
+                .state
+                .verdict(command.id)
+                .ok_or(RegistryError::NotFollowing),
             _ => Err(RegistryError::NotFollowing),
         }
     }
@@ -98,7 +114,9 @@ async fn follow(
             Err(error) => return tracing::error!(%error, "registry stopped following its topic"),
         };
         for record in records {
-            let Some(value) = record.record.value else { continue };
+            let Some(value) = record.record.value else {
+                continue;
+            };
             match codec::decode::<Command>(&value) {
                 Ok(command) => {
                     state.apply(&command);

@@ -75,22 +75,41 @@ impl SiteForm {
             (1..=MAX_TEXT).contains(&length) && !text.chars().any(char::is_control)
         };
         if !is_text(&self.name) {
-            return refuse("name", "must have 1 to 100 characters, none of them control characters");
+            return refuse(
+                "name",
+                "must have 1 to 100 characters, none of them control characters",
+            );
         }
         if division::find(self.region).is_none() {
-            return refuse("region", "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township");
+            return refuse(
+                "region",
+                "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township",
+            );
         }
         if self.venue_type.is_some() != (kind == SiteKind::Venue) {
-            return refuse("venue_type", "is required for a venue and belongs to venues only");
+            return refuse(
+                "venue_type",
+                "is required for a venue and belongs to venues only",
+            );
         }
         if !self.address.is_empty() && !is_text(&self.address) {
-            return refuse("address", "must have at most 100 characters, none of them control characters");
+            return refuse(
+                "address",
+                "must have at most 100 characters, none of them control characters",
+            );
         }
-        if self.checkpoints.len() > MAX_CHECKPOINTS || !self.checkpoints.iter().all(|c| is_text(c)) {
-            return refuse("checkpoints", "must be at most 200 names of 1 to 100 characters");
+        if self.checkpoints.len() > MAX_CHECKPOINTS || !self.checkpoints.iter().all(|c| is_text(c))
+        {
+            return refuse(
+                "checkpoints",
+                "must be at most 200 names of 1 to 100 characters",
+            );
         }
         Ok(Site {
-            site: SiteRef { kind, id: SiteId(self.id) },
+            site: SiteRef {
+                kind,
+                id: SiteId(self.id),
+            },
             name: self.name.trim().to_owned(),
             region: self.region,
             venue_type: self.venue_type.unwrap_or(VenueType::Unspecified),
@@ -113,16 +132,34 @@ mod tests {
     fn v1_a_venue_names_its_township_and_type() {
         let form = form(r#"{"id":1,"name":" 天河城 ","region":440106,"venue_type":"mall"}"#);
         let site = form.clone().into_site(SiteKind::Venue).unwrap();
-        assert_eq!((site.name.as_str(), site.venue_type), ("天河城", VenueType::Mall));
-        assert_eq!(form.into_site(SiteKind::Grid).unwrap_err().field, "venue_type");
+        assert_eq!(
+            (site.name.as_str(), site.venue_type),
+            ("天河城", VenueType::Mall)
+        );
+        assert_eq!(
+            form.into_site(SiteKind::Grid).unwrap_err().field,
+            "venue_type"
+        );
     }
 
     #[test]
     fn v1_each_bad_field_is_named() {
         let field = |json| form(json).into_site(SiteKind::Venue).unwrap_err().field;
-        assert_eq!(field(r#"{"id":0,"name":"a","region":440106,"venue_type":"mall"}"#), "id");
-        assert_eq!(field(r#"{"id":1,"name":"\u0000","region":440106,"venue_type":"mall"}"#), "name");
-        assert_eq!(field(r#"{"id":1,"name":"a","region":440199999,"venue_type":"mall"}"#), "region");
-        assert_eq!(field(r#"{"id":1,"name":"a","region":440106}"#), "venue_type");
+        assert_eq!(
+            field(r#"{"id":0,"name":"a","region":440106,"venue_type":"mall"}"#),
+            "id"
+        );
+        assert_eq!(
+            field(r#"{"id":1,"name":"\u0000","region":440106,"venue_type":"mall"}"#),
+            "name"
+        );
+        assert_eq!(
+            field(r#"{"id":1,"name":"a","region":440199999,"venue_type":"mall"}"#),
+            "region"
+        );
+        assert_eq!(
+            field(r#"{"id":1,"name":"a","region":440106}"#),
+            "venue_type"
+        );
     }
 }

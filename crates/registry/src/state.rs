@@ -37,7 +37,11 @@ impl RegistryState {
     /// Every site of a kind, by id.
     pub fn sites(&self, kind: SiteKind) -> Vec<Arc<Site>> {
         let pinned = self.sites.pin();
-        let mut sites: Vec<_> = pinned.values().filter(|s| s.site.kind == kind).cloned().collect();
+        let mut sites: Vec<_> = pinned
+            .values()
+            .filter(|s| s.site.kind == kind)
+            .cloned()
+            .collect();
         sites.sort_by_key(|site| site.site.id);
         sites
     }
@@ -78,7 +82,10 @@ impl RegistryState {
             let known = pinned.insert(site.site, Arc::new(site.clone()));
             replaced += u32::from(known.is_some());
         }
-        Verdict::Imported { added: sites.len() as u32 - replaced, replaced }
+        Verdict::Imported {
+            added: sites.len() as u32 - replaced,
+            replaced,
+        }
     }
 }
 
@@ -89,7 +96,10 @@ mod tests {
 
     fn import(id: u128, name: &str) -> Command {
         let site = Site {
-            site: SiteRef { kind: SiteKind::Venue, id: SiteId(1) },
+            site: SiteRef {
+                kind: SiteKind::Venue,
+                id: SiteId(1),
+            },
             name: name.into(),
             region: 440_106,
             venue_type: VenueType::Mall,
@@ -98,15 +108,32 @@ mod tests {
             synthetic: false,
         };
         let body = Body::ImportSites(vec![site]);
-        Command { id, time: Timestamp(0), rule_version: RULE_VERSION, body }
+        Command {
+            id,
+            time: Timestamp(0),
+            rule_version: RULE_VERSION,
+            body,
+        }
     }
 
     #[test]
     fn a_retried_command_gets_its_first_verdict_and_changes_nothing() {
         let state = RegistryState::default();
         let first = state.apply(&import(1, "a"));
-        assert_eq!(first, Verdict::Imported { added: 1, replaced: 0 });
-        assert_eq!(state.apply(&import(2, "b")), Verdict::Imported { added: 0, replaced: 1 });
+        assert_eq!(
+            first,
+            Verdict::Imported {
+                added: 1,
+                replaced: 0
+            }
+        );
+        assert_eq!(
+            state.apply(&import(2, "b")),
+            Verdict::Imported {
+                added: 0,
+                replaced: 1
+            }
+        );
         assert_eq!(state.apply(&import(1, "a")), first);
         assert_eq!(state.sites(SiteKind::Venue)[0].name, "b");
     }

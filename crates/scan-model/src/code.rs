@@ -144,8 +144,9 @@ impl CodeKeys {
         if length != SEALED_LENGTH {
             return Err(CodeError::Malformed);
         }
-        let cipher =
-            self.ciphers[usize::from(sealed[0])].as_ref().ok_or(CodeError::UnknownKey)?;
+        let cipher = self.ciphers[usize::from(sealed[0])]
+            .as_ref()
+            .ok_or(CodeError::UnknownKey)?;
         let mut block = [0; 16];
         block.copy_from_slice(&sealed[1..SEALED_LENGTH]);
         let mut cipher_block = block.into();
@@ -171,7 +172,12 @@ fn decode_block(block: &[u8]) -> Option<CodePayload> {
         2 => CodeForm::Paper,
         _ => return None,
     };
-    (person != 0).then_some(CodePayload { person: PersonId(person), issued_second, scheme, form })
+    (person != 0).then_some(CodePayload {
+        person: PersonId(person),
+        issued_second,
+        scheme,
+        form,
+    })
 }
 
 impl fmt::Debug for CodeKeys {
@@ -236,7 +242,12 @@ mod tests {
     fn p4_two_issues_of_one_person_share_no_text() {
         let keys = keys(&[1]);
         let (first, second) = (keys.seal(&payload(5, 6)), keys.seal(&payload(5, 7)));
-        let same = first.bytes().zip(second.bytes()).skip(2).filter(|(a, b)| a == b).count();
+        let same = first
+            .bytes()
+            .zip(second.bytes())
+            .skip(2)
+            .filter(|(a, b)| a == b)
+            .count();
         assert!(same < 8, "{same} of 21 characters are the same");
     }
 

@@ -62,8 +62,11 @@ fn configuration() -> impl bincode::config::Config {
 pub fn encode<R: WireRecord>(record: &R) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::with_capacity(128);
     bytes.push(R::VERSION);
-    bincode::encode_into_std_write(record, &mut bytes, configuration())
-        .map_err(|error| CodecError::Malformed { reason: error.to_string() })?;
+    bincode::encode_into_std_write(record, &mut bytes, configuration()).map_err(|error| {
+        CodecError::Malformed {
+            reason: error.to_string(),
+        }
+    })?;
     if bytes.len() > MAX_RECORD {
         let reason = format!("{} bytes are more than {MAX_RECORD}", bytes.len());
         return Err(CodecError::Malformed { reason });
@@ -74,10 +77,14 @@ pub fn encode<R: WireRecord>(record: &R) -> Result<Vec<u8>, CodecError> {
 /// The record of a wire form. Every byte must belong to it.
 pub fn decode<R: WireRecord>(bytes: &[u8]) -> Result<R, CodecError> {
     let malformed = |reason: String| CodecError::Malformed { reason };
-    let (&version, body) =
-        bytes.split_first().ok_or_else(|| malformed("no version byte".into()))?;
+    let (&version, body) = bytes
+        .split_first()
+        .ok_or_else(|| malformed("no version byte".into()))?;
     if version > R::VERSION {
-        return Err(CodecError::NewerVersion { found: version, known: R::VERSION });
+        return Err(CodecError::NewerVersion {
+            found: version,
+            known: R::VERSION,
+        });
     }
     if version == 0 {
         return Err(malformed("version 0 was never written".into()));
@@ -85,7 +92,10 @@ pub fn decode<R: WireRecord>(bytes: &[u8]) -> Result<R, CodecError> {
     let (record, read) = bincode::decode_from_slice(body, configuration())
         .map_err(|error| malformed(error.to_string()))?;
     if read != body.len() {
-        return Err(malformed(format!("{} bytes follow the record", body.len() - read)));
+        return Err(malformed(format!(
+            "{} bytes follow the record",
+            body.len() - read
+        )));
     }
     Ok(record)
 }

@@ -36,7 +36,9 @@ pub enum Level {
 static GUANGDONG: LazyLock<HashMap<u32, Division>> = LazyLock::new(|| {
     rows(include_str!("../data/guangdong_divisions.csv"))
         .filter_map(|columns| {
-            let [code, level, parent, name, name_latin] = columns[..] else { return None };
+            let [code, level, parent, name, name_latin] = columns[..] else {
+                return None;
+            };
             let level = match level {
                 "province" => Level::Province,
                 "city" => Level::City,
@@ -45,7 +47,16 @@ static GUANGDONG: LazyLock<HashMap<u32, Division>> = LazyLock::new(|| {
                 _ => return None,
             };
             let (code, parent) = (code.parse().ok()?, parent.parse().ok()?);
-            Some((code, Division { code, level, parent, name, name_latin }))
+            Some((
+                code,
+                Division {
+                    code,
+                    level,
+                    parent,
+                    name,
+                    name_latin,
+                },
+            ))
         })
         .collect()
 });
@@ -57,7 +68,9 @@ static HISTORICAL_COUNTIES: LazyLock<HashSet<u32>> = LazyLock::new(|| {
 });
 
 fn rows(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
-    text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(',').collect())
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split(',').collect())
 }
 
 /// Whether six digits are, or since 1980 were, a county-level GB/T 2260 code anywhere in China.

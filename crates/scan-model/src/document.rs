@@ -156,8 +156,10 @@ impl Document {
         if issuer.is_some() && kind != DocumentKind::Passport {
             return Err(DocumentError::UnexpectedIssuer);
         }
-        let takes_issue_count =
-            matches!(kind, DocumentKind::HongKongMacauPermit | DocumentKind::TaiwanPermit);
+        let takes_issue_count = matches!(
+            kind,
+            DocumentKind::HongKongMacauPermit | DocumentKind::TaiwanPermit
+        );
         if let Some(count) = issue_count {
             if !takes_issue_count {
                 return Err(DocumentError::UnexpectedIssueCount);
@@ -179,7 +181,11 @@ impl Document {
             }
             DocumentKind::BirthCertificate => (None, birth_certificate::parse(&number)?),
         };
-        Ok(Self { kind, issuer, number })
+        Ok(Self {
+            kind,
+            issuer,
+            number,
+        })
     }
 
     /// The kind of this document.
@@ -189,7 +195,10 @@ impl Document {
 
     /// Whether the identity behind it is name-matched only, never face-checked (P2).
     pub const fn is_entrant(&self) -> bool {
-        matches!(self.kind, DocumentKind::Passport | DocumentKind::TaiwanPermit)
+        matches!(
+            self.kind,
+            DocumentKind::Passport | DocumentKind::TaiwanPermit
+        )
     }
 
     /// Birth year and sex, where the number itself says so: mainland resident IDs only (P7).
@@ -218,9 +227,10 @@ impl fmt::Debug for Document {
 fn require_digits(bytes: &[u8], from: usize) -> Result<(), DocumentError> {
     match bytes.iter().skip(from).position(|b| !b.is_ascii_digit()) {
         None => Ok(()),
-        Some(index) => {
-            Err(DocumentError::Character { position: from + index + 1, expected: "a digit" })
-        }
+        Some(index) => Err(DocumentError::Character {
+            position: from + index + 1,
+            expected: "a digit",
+        }),
     }
 }
 
@@ -240,7 +250,10 @@ mod tests {
         let check = check_digit(body.as_bytes());
         let number = format!("{body}{}", check as char);
         let upper = parse(DocumentKind::ResidentId, &number).unwrap();
-        let lower = parse(DocumentKind::ResidentId, &format!(" {} ", number.to_lowercase()));
+        let lower = parse(
+            DocumentKind::ResidentId,
+            &format!(" {} ", number.to_lowercase()),
+        );
         assert_eq!(upper, lower.unwrap());
     }
 

@@ -76,7 +76,10 @@ mod tests {
 
     #[test]
     fn p2_names_match_after_trimming_hyphens_case_and_swapping() {
-        assert_eq!(normalise_name(" anne-marie SMITH"), normalise_name("Smith Anne Marie"));
+        assert_eq!(
+            normalise_name(" anne-marie SMITH"),
+            normalise_name("Smith Anne Marie")
+        );
         assert_ne!(normalise_name("ANN SMITH"), normalise_name("ANNE SMITH"));
     }
 }

@@ -57,7 +57,12 @@ pub const MAX_TEXT: usize = 200;
 impl Fact {
     /// The key of this fact.
     pub fn key(&self) -> FactKey {
-        (self.person, self.source.clone(), self.category, self.reference.clone())
+        (
+            self.person,
+            self.source.clone(),
+            self.category,
+            self.reference.clone(),
+        )
     }
 
     /// The key as the compacted topic `facts` keeps it: person first, so that it partitions by person.
@@ -81,16 +86,21 @@ impl Fact {
         if ends_before_start {
             return None;
         }
-        [Some(self.effective), self.expiry].into_iter().flatten().filter(|t| *t > now).min()
+        [Some(self.effective), self.expiry]
+            .into_iter()
+            .flatten()
+            .filter(|t| *t > now)
+            .min()
     }
 }
 
 /// The categories active at an instant, and the next instant at which that may change.
-pub fn active_categories(
-    facts: &[Fact],
-    now: Timestamp,
-) -> (CategorySet, Option<Timestamp>) {
-    let active = facts.iter().filter(|f| f.is_active_at(now)).map(|f| f.category).collect();
+pub fn active_categories(facts: &[Fact], now: Timestamp) -> (CategorySet, Option<Timestamp>) {
+    let active = facts
+        .iter()
+        .filter(|f| f.is_active_at(now))
+        .map(|f| f.category)
+        .collect();
     let next = facts.iter().filter_map(|f| f.next_change_after(now)).min();
     (active, next)
 }
@@ -117,9 +127,10 @@ mod tests {
     #[test]
     fn s4_a_fact_counts_from_its_start_up_to_its_end() {
         let fact = fact(10, Some(20));
-        assert_eq!([9, 10, 19, 20].map(|t| fact.is_active_at(Timestamp(t))), [
-            false, true, true, false
-        ]);
+        assert_eq!(
+            [9, 10, 19, 20].map(|t| fact.is_active_at(Timestamp(t))),
+            [false, true, true, false]
+        );
         assert_eq!(fact.next_change_after(Timestamp(9)), Some(Timestamp(10)));
         assert_eq!(fact.next_change_after(Timestamp(10)), Some(Timestamp(20)));
         assert_eq!(fact.next_change_after(Timestamp(20)), None);

@@ -36,7 +36,9 @@ pub enum MaskError {
     #[error("a name must have at most 100 characters")]
     LongName,
     /// Not `+country digits`.
-    #[error("a phone number is + and a country code, a space or hyphen, then 5 to 14 digits, or 11 digits of a mainland mobile")]
+    #[error(
+        "a phone number is + and a country code, a space or hyphen, then 5 to 14 digits, or 11 digits of a mainland mobile"
+    )]
     Phone,
 }
 
@@ -55,8 +57,14 @@ impl MaskedName {
         let rest = letters.count();
         Ok(match (is_han, rest) {
             (_, 0) => Self { shown: 0, stars: 1 },
-            (true, rest) => Self { shown: first as u32, stars: rest.min(4) as u8 },
-            (false, _) => Self { shown: upper_case(first) as u32, stars: 3 },
+            (true, rest) => Self {
+                shown: first as u32,
+                stars: rest.min(4) as u8,
+            },
+            (false, _) => Self {
+                shown: upper_case(first) as u32,
+                stars: 3,
+            },
         })
     }
 
@@ -67,7 +75,10 @@ impl MaskedName {
 
     /// The inverse of [`Self::to_bits`].
     pub const fn from_bits(bits: u32) -> Self {
-        Self { shown: bits >> 3 & 0x1F_FFFF, stars: (bits & 7) as u8 }
+        Self {
+            shown: bits >> 3 & 0x1F_FFFF,
+            stars: (bits & 7) as u8,
+        }
     }
 }
 
@@ -127,11 +138,21 @@ impl fmt::Display for MaskedPhone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "+{} ", self.country)?;
         if self.leading_digits > 0 {
-            write!(f, "{:0width$}", self.leading, width = usize::from(self.leading_digits))?;
+            write!(
+                f,
+                "{:0width$}",
+                self.leading,
+                width = usize::from(self.leading_digits)
+            )?;
         }
         f.write_str("****")?;
         if self.trailing_digits > 0 {
-            write!(f, "{:0width$}", self.trailing, width = usize::from(self.trailing_digits))?;
+            write!(
+                f,
+                "{:0width$}",
+                self.trailing,
+                width = usize::from(self.trailing_digits)
+            )?;
         }
         Ok(())
     }
@@ -164,11 +185,16 @@ fn split_phone(phone: &str) -> Result<(u16, String), MaskError> {
     let Some(international) = phone.strip_prefix('+') else {
         let digits = digits_of(phone)?;
         let is_mainland_mobile = digits.len() == 11 && digits.starts_with('1');
-        return is_mainland_mobile.then_some((86, digits)).ok_or(MaskError::Phone);
+        return is_mainland_mobile
+            .then_some((86, digits))
+            .ok_or(MaskError::Phone);
     };
     let (country, rest) = match international.split_once([' ', '-']) {
         Some(parts) => parts,
-        None => international.strip_prefix("86").map(|rest| ("86", rest)).ok_or(MaskError::Phone)?,
+        None => international
+            .strip_prefix("86")
+            .map(|rest| ("86", rest))
+            .ok_or(MaskError::Phone)?,
     };
     let is_country = (1..=3).contains(&country.len())
         && country.bytes().all(|b| b.is_ascii_digit())
@@ -176,7 +202,10 @@ fn split_phone(phone: &str) -> Result<(u16, String), MaskError> {
     if !is_country {
         return Err(MaskError::Phone);
     }
-    Ok((country.parse().map_err(|_| MaskError::Phone)?, digits_of(rest)?))
+    Ok((
+        country.parse().map_err(|_| MaskError::Phone)?,
+        digits_of(rest)?,
+    ))
 }
 
 #[cfg(test)]

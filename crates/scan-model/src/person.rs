@@ -97,7 +97,10 @@ impl PersonKey {
         let (id, check) = output.split_at(8);
         let id = u64::from_le_bytes(id.try_into().unwrap_or_default());
         let check = u128::from_le_bytes(check.try_into().unwrap_or_default());
-        Identity { person: PersonId(id.max(1)), check }
+        Identity {
+            person: PersonId(id.max(1)),
+            check,
+        }
     }
 
     /// A keyed hash of any other identifying text, such as a phone number or an operator's name.
@@ -131,15 +134,26 @@ mod tests {
     fn p1_the_id_depends_on_the_key_and_the_document_alone() {
         let key = PersonKey::new(&[7; 32]);
         let other = PersonKey::new(&[8; 32]);
-        assert_eq!(key.identify(&document("H00000001")), key.identify(&document("h0000000101")));
-        assert_ne!(key.identify(&document("H00000001")), key.identify(&document("H00000002")));
-        assert_ne!(key.identify(&document("H00000001")), other.identify(&document("H00000001")));
+        assert_eq!(
+            key.identify(&document("H00000001")),
+            key.identify(&document("h0000000101"))
+        );
+        assert_ne!(
+            key.identify(&document("H00000001")),
+            key.identify(&document("H00000002"))
+        );
+        assert_ne!(
+            key.identify(&document("H00000001")),
+            other.identify(&document("H00000001"))
+        );
         assert_ne!(key.fingerprint(), other.fingerprint());
     }
 
     #[test]
     fn a_person_id_reads_back_from_its_text() {
-        let id = PersonKey::new(&[7; 32]).identify(&document("H00000001")).person;
+        let id = PersonKey::new(&[7; 32])
+            .identify(&document("H00000001"))
+            .person;
         assert_eq!(id.to_string().parse::<PersonId>().unwrap(), id);
         assert!("0000000000000000".parse::<PersonId>().is_err());
         assert!("+00000000000001a".parse::<PersonId>().is_err());

@@ -20,13 +20,22 @@ pub struct ScanId(pub u128);
 #[error("must be a UUID of version 7 made by the client")]
 pub struct ScanIdError;
 
+impl ScanId {
+    /// When the client made the id: the Unix milliseconds in its first 48 bits (RFC 9562).
+    pub const fn made_at(self) -> Timestamp {
+        Timestamp((self.0 >> 80) as i64)
+    }
+}
+
 impl std::str::FromStr for ScanId {
     type Err = ScanIdError;
 
     fn from_str(text: &str) -> Result<Self, ScanIdError> {
         let uuid = uuid::Uuid::parse_str(text).map_err(|_| ScanIdError)?;
         let is_version_7 = uuid.get_version_num() == 7;
-        is_version_7.then_some(Self(uuid.as_u128())).ok_or(ScanIdError)
+        is_version_7
+            .then_some(Self(uuid.as_u128()))
+            .ok_or(ScanIdError)
     }
 }
 
@@ -253,7 +262,10 @@ mod tests {
     #[test]
     fn x3_only_uuids_of_version_7_are_scan_ids() {
         let id = uuid::Uuid::now_v7();
-        assert_eq!(id.to_string().parse::<ScanId>().unwrap().to_string(), id.to_string());
+        assert_eq!(
+            id.to_string().parse::<ScanId>().unwrap().to_string(),
+            id.to_string()
+        );
         assert!(uuid::Uuid::new_v4().to_string().parse::<ScanId>().is_err());
         assert!("".parse::<ScanId>().is_err());
     }

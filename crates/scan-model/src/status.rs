@@ -65,7 +65,9 @@ impl Category {
 
     /// The category of a stable name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|category| category.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|category| category.name() == name)
     }
 }
 
@@ -95,7 +97,9 @@ impl CategorySet {
 
     /// The categories, in bit order.
     pub fn iter(self) -> impl Iterator<Item = Category> {
-        Category::ALL.into_iter().filter(move |category| self.contains(*category))
+        Category::ALL
+            .into_iter()
+            .filter(move |category| self.contains(*category))
     }
 }
 
@@ -156,12 +160,18 @@ impl Ruleset {
 
     /// The guide's third edition and the Taishan notice (002, 003).
     pub fn edition_3() -> Self {
-        Self::red_for("edition-3", &[Category::PositiveTest, Category::HighRiskArrival])
+        Self::red_for(
+            "edition-3",
+            &[Category::PositiveTest, Category::HighRiskArrival],
+        )
     }
 
     /// The guide's fourth edition (001), the default.
     pub fn edition_4() -> Self {
-        Self::red_for("edition-4", &[Category::PositiveTest, Category::OtherProvinceHolder])
+        Self::red_for(
+            "edition-4",
+            &[Category::PositiveTest, Category::OtherProvinceHolder],
+        )
     }
 
     /// The ruleset of a configured name.
@@ -176,9 +186,20 @@ impl Ruleset {
 
     fn red_for(name: &'static str, more: &[Category]) -> Self {
         let red = COMMON.iter().chain(more).copied().collect();
-        let green_rule = ColourRule { name: "green", passes: true, categories: CategorySet::EMPTY };
-        let red_rule = ColourRule { name: "red", passes: false, categories: red };
-        Self { name, colours: vec![green_rule, red_rule] }
+        let green_rule = ColourRule {
+            name: "green",
+            passes: true,
+            categories: CategorySet::EMPTY,
+        };
+        let red_rule = ColourRule {
+            name: "red",
+            passes: false,
+            categories: red,
+        };
+        Self {
+            name,
+            colours: vec![green_rule, red_rule],
+        }
     }
 
     /// The same ruleset with one more colour, decided after all others.
@@ -195,7 +216,10 @@ impl Ruleset {
 
     /// The colour of a person with these active categories.
     pub fn colour(&self, active: CategorySet) -> Colour {
-        let last_match = self.colours.iter().rposition(|rule| rule.categories.0 & active.0 != 0);
+        let last_match = self
+            .colours
+            .iter()
+            .rposition(|rule| rule.categories.0 & active.0 != 0);
         Colour(last_match.unwrap_or(0) as u8)
     }
 
@@ -203,12 +227,16 @@ impl Ruleset {
     pub fn reasons(&self, active: CategorySet) -> CategorySet {
         self.colours
             .get(usize::from(self.colour(active).0))
-            .map_or(CategorySet::EMPTY, |rule| CategorySet(rule.categories.0 & active.0))
+            .map_or(CategorySet::EMPTY, |rule| {
+                CategorySet(rule.categories.0 & active.0)
+            })
     }
 
     /// The rule of a colour; an index outside the ruleset reads as the default.
     pub fn rule(&self, colour: Colour) -> &ColourRule {
-        self.colours.get(usize::from(colour.0)).unwrap_or(&self.colours[0])
+        self.colours
+            .get(usize::from(colour.0))
+            .unwrap_or(&self.colours[0])
     }
 }
 
@@ -232,8 +260,14 @@ mod tests {
             let is_red = |c: &Category| ruleset.colour(only(*c)) == Colour::RED;
             Category::ALL.into_iter().filter(is_red).skip(5).collect()
         };
-        assert_eq!(reds(Ruleset::edition_1()), [Category::PotentialCloseContact]);
-        assert_eq!(reds(Ruleset::edition_3()), [Category::PositiveTest, Category::HighRiskArrival]);
+        assert_eq!(
+            reds(Ruleset::edition_1()),
+            [Category::PotentialCloseContact]
+        );
+        assert_eq!(
+            reds(Ruleset::edition_3()),
+            [Category::PositiveTest, Category::HighRiskArrival]
+        );
         assert_eq!(
             reds(Ruleset::edition_4()),
             [Category::PositiveTest, Category::OtherProvinceHolder]
@@ -242,9 +276,17 @@ mod tests {
 
     #[test]
     fn s2_every_edition_reddens_the_common_five() {
-        for ruleset in [Ruleset::edition_1(), Ruleset::edition_3(), Ruleset::edition_4()] {
+        for ruleset in [
+            Ruleset::edition_1(),
+            Ruleset::edition_3(),
+            Ruleset::edition_4(),
+        ] {
             for category in COMMON {
-                assert_eq!(ruleset.colour(only(category)), Colour::RED, "{ruleset} {category:?}");
+                assert_eq!(
+                    ruleset.colour(only(category)),
+                    Colour::RED,
+                    "{ruleset} {category:?}"
+                );
             }
             assert_eq!(ruleset.colour(CategorySet::EMPTY), Colour::GREEN);
         }
@@ -260,7 +302,11 @@ mod tests {
     #[test]
     fn s1_another_colour_can_be_added() {
         let categories = only(Category::HighRiskArrival);
-        let yellow = ColourRule { name: "yellow", passes: false, categories };
+        let yellow = ColourRule {
+            name: "yellow",
+            passes: false,
+            categories,
+        };
         let ruleset = Ruleset::edition_4().with_colour(yellow);
         let colour = ruleset.colour(categories);
         assert_eq!(ruleset.rule(colour).name, "yellow");

@@ -65,7 +65,10 @@ impl Timestamp {
             return String::from("out of range");
         };
         let shanghai = jiff::tz::TimeZone::fixed(jiff::tz::offset(8));
-        instant.to_zoned(shanghai).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+        instant
+            .to_zoned(shanghai)
+            .strftime("%Y-%m-%dT%H:%M:%S%.3f%:z")
+            .to_string()
     }
 
     /// The start of the Asia/Shanghai hour that holds this instant.
@@ -122,8 +125,14 @@ mod tests {
         let late = Timestamp::parse_rfc3339("2022-01-10T23:59:59.999+08:00").unwrap();
         let next = Timestamp::parse_rfc3339("2022-01-10T16:00:00Z").unwrap();
         assert_eq!(late.plus_ms(1), next);
-        assert_eq!(late.day_start().to_rfc3339(), "2022-01-10T00:00:00.000+08:00");
-        assert_eq!(next.day_start().to_rfc3339(), "2022-01-11T00:00:00.000+08:00");
+        assert_eq!(
+            late.day_start().to_rfc3339(),
+            "2022-01-10T00:00:00.000+08:00"
+        );
+        assert_eq!(
+            next.day_start().to_rfc3339(),
+            "2022-01-11T00:00:00.000+08:00"
+        );
         assert_eq!(Timestamp::parse_shanghai_date("2022-01-11").unwrap(), next);
     }
 
@@ -131,13 +140,25 @@ mod tests {
     fn t7_weeks_start_on_monday() {
         let monday = Timestamp::parse_rfc3339("2026-11-16T00:00:00+08:00").unwrap();
         let sunday = Timestamp::parse_rfc3339("2026-11-22T23:59:59+08:00").unwrap();
-        assert_eq!(monday.shanghai_monday_number(), monday.shanghai_day_number());
-        assert_eq!(sunday.shanghai_monday_number(), monday.shanghai_day_number());
+        assert_eq!(
+            monday.shanghai_monday_number(),
+            monday.shanghai_day_number()
+        );
+        assert_eq!(
+            sunday.shanghai_monday_number(),
+            monday.shanghai_day_number()
+        );
     }
 
     #[test]
     fn a_time_without_an_offset_is_refused() {
-        assert_eq!(Timestamp::parse_rfc3339("2022-01-10T08:00:00"), Err(TimeError::NotRfc3339));
-        assert_eq!(Timestamp::parse_shanghai_date("2022-02-31"), Err(TimeError::NotDate));
+        assert_eq!(
+            Timestamp::parse_rfc3339("2022-01-10T08:00:00"),
+            Err(TimeError::NotRfc3339)
+        );
+        assert_eq!(
+            Timestamp::parse_shanghai_date("2022-02-31"),
+            Err(TimeError::NotDate)
+        );
     }
 }

@@ -23,7 +23,11 @@ pub struct LogPlace {
 ///
 /// Enum values are written by exhaustive matches, because the engine does not check them in RowBinary.
 pub fn encode(rows: &mut Vec<u8>, place: LogPlace, scan: &Scan) {
-    let LogPlace { log_partition, log_offset, appended_at } = place;
+    let LogPlace {
+        log_partition,
+        log_offset,
+        appended_at,
+    } = place;
     rows.put_u16_le(log_partition as u16);
     rows.put_u64_le(log_offset);
     put_uuid(rows, scan.scan_id.0);
@@ -88,7 +92,9 @@ pub fn encode(rows: &mut Vec<u8>, place: LogPlace, scan: &Scan) {
     rows.put_u8(u8::from(scan.is_registration()));
     rows.put_u8(u8::from(is_fever(scan)));
     rows.put_u8(u8::from(scan.is_red_encounter()));
-    rows.put_u8(u8::from(scan.kind.is_registration() && scan.disposition == Disposition::Refused));
+    rows.put_u8(u8::from(
+        scan.kind.is_registration() && scan.disposition == Disposition::Refused,
+    ));
 }
 
 /// Whether the scan counts as a fever: screened as one at a site, let in or not.
@@ -98,8 +104,9 @@ pub fn is_fever(scan: &Scan) -> bool {
 
 /// Age in the year of the scan: that year less the birth year; −1 for unknown.
 pub fn age(scan: &Scan) -> i16 {
-    scan.birth_year
-        .map_or(-1, |year| (scan.event_time.shanghai_year() - year as i16).clamp(0, 200))
+    scan.birth_year.map_or(-1, |year| {
+        (scan.event_time.shanghai_year() - year as i16).clamp(0, 200)
+    })
 }
 
 /// ClickHouse keeps a UUID as two little-endian halves, the high one first.

@@ -33,10 +33,14 @@ pub enum SchemaError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// An applied migration differs from this build's.
-    #[error("migration {0} was applied with other contents; this database belongs to another build")]
+    #[error(
+        "migration {0} was applied with other contents; this database belongs to another build"
+    )]
     Changed(String),
     /// The database is ahead of this build.
-    #[error("the database has migration {found}, this build knows up to {known}; run a newer build")]
+    #[error(
+        "the database has migration {found}, this build knows up to {known}; run a newer build"
+    )]
     Newer {
         /// The newest applied.
         found: u32,
@@ -70,7 +74,10 @@ struct Value {
 pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
     let server = store.without_database();
     server
-        .execute(&format!("CREATE DATABASE IF NOT EXISTS `{}` ENGINE = Atomic", store.database()))
+        .execute(&format!(
+            "CREATE DATABASE IF NOT EXISTS `{}` ENGINE = Atomic",
+            store.database()
+        ))
         .await?;
     store
         .execute(
@@ -81,16 +88,25 @@ pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
         )
         .await?;
     let applied: Vec<Applied> = store
-        .rows("SELECT version, checksum FROM schema_migrations FINAL ORDER BY version", &[])
+        .rows(
+            "SELECT version, checksum FROM schema_migrations FINAL ORDER BY version",
+            &[],
+        )
         .await?;
     let known = MIGRATIONS.last().map_or(0, |migration| migration.version);
     if let Some(newer) = applied.iter().find(|applied| applied.version > known) {
-        return Err(SchemaError::Newer { found: newer.version, known });
+        return Err(SchemaError::Newer {
+            found: newer.version,
+            known,
+        });
     }
     let mut count = 0;
     for migration in MIGRATIONS {
         let checksum = checksum(migration.sql);
-        if let Some(found) = applied.iter().find(|applied| applied.version == migration.version) {
+        if let Some(found) = applied
+            .iter()
+            .find(|applied| applied.version == migration.version)
+        {
             if found.checksum != checksum {
                 return Err(SchemaError::Changed(migration.name.to_owned()));
             }
@@ -113,12 +129,18 @@ pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
 
 /// Writes the person key's fingerprint into a new database, and checks it in an existing one.
 pub async fn check_fingerprint(store: &Store, fingerprint: [u8; 8]) -> Result<(), SchemaError> {
-    let ours: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
+    let ours: String = fingerprint
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let sql = "SELECT value FROM deployment FINAL WHERE name = 'person_key_fingerprint'";
     let found: Vec<Value> = store.rows(sql, &[]).await?;
     match found.into_iter().next() {
         Some(found) if found.value == ours => Ok(()),
-        Some(found) => Err(SchemaError::ForeignKey { found: found.value, ours }),
+        Some(found) => Err(SchemaError::ForeignKey {
+            found: found.value,
+            ours,
+        }),
         None => {
             let insert =
                 format!("INSERT INTO deployment VALUES ('person_key_fingerprint', '{ours}')");
@@ -129,15 +151,14 @@ pub async fn check_fingerprint(store: &Store, fingerprint: [u8; 8]) -> Result<()
 
 /// The statements of a migration: each ends with a semicolon at the end of a line.
 fn statements(sql: &str) -> Vec<String> {
-    let without_comments: String =
-        sql.lines().filter(|line| !line.trim_start().starts_with("--")).fold(
-            String::new(),
-            |mut text, line| {
-                text.push_str(line);
-                text.push('\n');
-                text
-            },
-        );
+    let without_comments: String = sql
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"))
+        .fold(String::new(), |mut text, line| {
+            text.push_str(line);
+            text.push('\n');
+            text
+        });
     without_comments
         .split(";\n")
         .map(str::trim)
@@ -162,7 +183,10 @@ mod tests {
         for (index, migration) in MIGRATIONS.iter().enumerate() {
             assert_eq!(migration.version as usize, index + 1);
             let statements = statements(migration.sql);
-            assert!(statements.iter().all(|s| s.starts_with("CREATE ")), "{statements:?}");
+            assert!(
+                statements.iter().all(|s| s.starts_with("CREATE ")),
+                "{statements:?}"
+            );
         }
         assert_eq!(statements(MIGRATIONS[1].sql).len(), 8);
     }

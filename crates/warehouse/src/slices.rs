@@ -24,12 +24,18 @@ pub struct Slice {
 impl Slice {
     /// The slice of a scan.
     pub fn of(log_partition: u32, event_time: Timestamp) -> Self {
-        Self { log_partition, monday: event_time.shanghai_monday_number() }
+        Self {
+            log_partition,
+            monday: event_time.shanghai_monday_number(),
+        }
     }
 
     /// The raw rows of the slice, as a condition on `scans`.
     fn condition(self) -> String {
-        let Self { log_partition, monday } = self;
+        let Self {
+            log_partition,
+            monday,
+        } = self;
         format!(
             "log_partition = {log_partition} AND toMonday(toDate(event_time)) = toDate({monday})"
         )
@@ -91,7 +97,10 @@ impl Rollup {
         let grouping = if values.is_empty() {
             String::new()
         } else {
-            let names: Vec<_> = keys.iter().filter_map(|key| key.split(' ').next()).collect();
+            let names: Vec<_> = keys
+                .iter()
+                .filter_map(|key| key.split(' ').next())
+                .collect();
             format!("GROUP BY {}", names.join(", "))
         };
         let partition = slice.partition_expression();
@@ -105,17 +114,28 @@ impl Rollup {
     /// Digest of what the raw rows of a slice come to.
     fn expected(&self, slice: Slice) -> String {
         let is_state = |name: &str| {
-            let mut states = self.columns.iter().filter(|c| c.r#type.starts_with("AggregateFunction"));
+            let mut states = self
+                .columns
+                .iter()
+                .filter(|c| c.r#type.starts_with("AggregateFunction"));
             states.any(|column| column.name == name)
         };
         let filtered = self.filtered_select(slice);
         self.digest_of(&filtered, |name| {
-            if is_state(name) { format!("finalizeAggregation({name})") } else { name.to_owned() }
+            if is_state(name) {
+                format!("finalizeAggregation({name})")
+            } else {
+                name.to_owned()
+            }
         })
     }
 
     fn digest_of(&self, inner: &str, value: impl Fn(&str) -> String) -> String {
-        let values: Vec<_> = self.columns.iter().map(|column| value(&column.name)).collect();
+        let values: Vec<_> = self
+            .columns
+            .iter()
+            .map(|column| value(&column.name))
+            .collect();
         // The sum, not XOR: two equal rows must not cancel each other.
         format!(
             "SELECT count() AS groups, sum(cityHash64({})) AS digest FROM ({inner})",
@@ -127,8 +147,13 @@ impl Rollup {
     fn filtered_select(&self, slice: Slice) -> String {
         let raw = format!("(SELECT * FROM scans WHERE {}) AS scans", slice.condition());
         // Every view reads FROM <database>.scans, once.
-        let (before, after) = self.select.split_once("FROM ").unwrap_or((&self.select, ""));
-        let rest = after.split_once(char::is_whitespace).map_or("", |(_, rest)| rest);
+        let (before, after) = self
+            .select
+            .split_once("FROM ")
+            .unwrap_or((&self.select, ""));
+        let rest = after
+            .split_once(char::is_whitespace)
+            .map_or("", |(_, rest)| rest);
         format!("{before}FROM {raw} {rest}")
     }
 }
@@ -136,7 +161,10 @@ impl Rollup {
 /// Compares each rollup's share of each slice with the raw rows, and rebuilds what differs.
 ///
 /// The caller owns the slices' log partitions: nothing is written to them meanwhile.
-pub async fn prove_and_repair(store: &Store, slices: &BTreeSet<Slice>) -> Result<Proof, StoreError> {
+pub async fn prove_and_repair(
+    store: &Store,
+    slices: &BTreeSet<Slice>,
+) -> Result<Proof, StoreError> {
     let rollups = rollups(store).await?;
     let mut proof = Proof::default();
     for slice in slices {
@@ -174,9 +202,16 @@ pub async fn all_slices(store: &Store) -> Result<BTreeSet<Slice>, StoreError> {
         log_partition: u32,
         monday: i32,
     }
-    let sql = "SELECT DISTINCT log_partition, toInt32(toMonday(toDate(event_time))) AS monday FROM scans";
+    let sql =
+        "SELECT DISTINCT log_partition, toInt32(toMonday(toDate(event_time))) AS monday FROM scans";
     let rows: Vec<Row> = store.rows(sql, &[]).await?;
-    let slice = |Row { log_partition, monday }| Slice { log_partition, monday };
+    let slice = |Row {
+                     log_partition,
+                     monday,
+                 }| Slice {
+        log_partition,
+        monday,
+    };
     Ok(rows.into_iter().map(slice).collect())
 }
 
@@ -190,13 +225,23 @@ async fn rebuild(store: &Store, rollup: &Rollup, slice: Slice) -> Result<(), Sto
     let table = &rollup.table;
     let staging = format!("{table}_staging_{}", slice.log_partition);
     let partition = slice.partition_expression();
-    store.execute(&format!("DROP TABLE IF EXISTS {staging} SYNC")).await?;
-    store.execute(&format!("CREATE TABLE {staging} AS {table}")).await?;
-    let names: Vec<_> = rollup.columns.iter().map(|column| column.name.as_str()).collect();
+    store
+        .execute(&format!("DROP TABLE IF EXISTS {staging} SYNC"))
+        .await?;
+    store
+        .execute(&format!("CREATE TABLE {staging} AS {table}"))
+        .await?;
+    let names: Vec<_> = rollup
+        .columns
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
     let names = names.join(", ");
     let select = rollup.filtered_select(slice);
     store
-        .execute(&format!("INSERT INTO {staging} ({names}) SELECT {names} FROM ({select})"))
+        .execute(&format!(
+            "INSERT INTO {staging} ({names}) SELECT {names} FROM ({select})"
+        ))
         .await?;
     store
         .execute(&format!(
@@ -206,7 +251,11 @@ async fn rebuild(store: &Store, rollup: &Rollup, slice: Slice) -> Result<(), Sto
         .await?;
     store.execute(&format!("DROP TABLE {staging} SYNC")).await?;
     metrics::counter!("aggregator_slices_rebuilt_total").increment(1);
-    tracing::warn!(table, ?slice, "a rollup slice differed from its raw rows and was rebuilt");
+    tracing::warn!(
+        table,
+        ?slice,
+        "a rollup slice differed from its raw rows and was rebuilt"
+    );
     Ok(())
 }
 
@@ -229,7 +278,11 @@ async fn rollups(store: &Store) -> Result<Vec<Rollup>, StoreError> {
                 &[("table", table.clone())],
             )
             .await?;
-        rollups.push(Rollup { table, select: as_select, columns });
+        rollups.push(Rollup {
+            table,
+            select: as_select,
+            columns,
+        });
     }
     Ok(rollups)
 }

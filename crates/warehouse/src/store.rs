@@ -82,7 +82,10 @@ impl StoreError {
 
 fn code_of(answer: &str) -> Option<u32> {
     let rest = answer.trim_start().strip_prefix("Code: ")?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    rest.split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// A connection to ClickHouse, embedded or a server.
@@ -106,7 +109,10 @@ impl Store {
         if let Some(password) = &config.password {
             client = client.with_password(password);
         }
-        Self { client, database: config.database.clone() }
+        Self {
+            client,
+            database: config.database.clone(),
+        }
     }
 
     /// The database that statements run in.
@@ -116,7 +122,10 @@ impl Store {
 
     /// The same store without a database, for creating it.
     pub(crate) fn without_database(&self) -> Self {
-        Self { client: self.client.clone().with_database("default"), database: "default".into() }
+        Self {
+            client: self.client.clone().with_database("default"),
+            database: "default".into(),
+        }
     }
 
     /// Runs a statement that answers nothing.
@@ -145,7 +154,9 @@ impl Store {
         parameters: &[(&str, String)],
     ) -> Result<T, StoreError> {
         let rows = self.rows(sql, parameters).await?;
-        rows.into_iter().next().ok_or_else(|| StoreError::Answer("no row".into()))
+        rows.into_iter()
+            .next()
+            .ok_or_else(|| StoreError::Answer("no row".into()))
     }
 
     /// Runs a read and answers its bytes in a format.
@@ -159,7 +170,9 @@ impl Store {
         for (name, value) in parameters {
             query = query.param(name, value);
         }
-        let mut cursor = query.fetch_bytes(format).map_err(|e| StoreError::classify(&e))?;
+        let mut cursor = query
+            .fetch_bytes(format)
+            .map_err(|e| StoreError::classify(&e))?;
         within(STATEMENT_TIMEOUT, cursor.collect()).await
     }
 
@@ -183,6 +196,9 @@ async fn within<T>(
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(limit, statement).await {
         Ok(outcome) => outcome.map_err(|error| StoreError::classify(&error)),
-        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
+        Err(_) => Err(StoreError::Unavailable(format!(
+            "no answer within {} s",
+            limit.as_secs()
+        ))),
     }
 }

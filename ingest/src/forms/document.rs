@@ -22,8 +22,9 @@ impl DocumentForm {
     pub fn parse(&self, now: Timestamp) -> Result<Document, Problem> {
         let issuer = self.issuer.as_deref();
         let issue_count = self.issue_count.as_deref();
-        Document::parse(self.kind, &self.number, issuer, issue_count, today(now))
-            .map_err(|error| Problem::field(error.field(), error.rule(), error.to_string()).within("document"))
+        Document::parse(self.kind, &self.number, issuer, issue_count, today(now)).map_err(|error| {
+            Problem::field(error.field(), error.rule(), error.to_string()).within("document")
+        })
     }
 }
 
@@ -32,7 +33,11 @@ pub fn today(now: Timestamp) -> (i16, i8, i8) {
     let text = now.to_rfc3339();
     let part = |range: std::ops::Range<usize>| text.get(range).and_then(|t| t.parse::<i16>().ok());
     let (year, month, day) = (part(0..4), part(5..7), part(8..10));
-    (year.unwrap_or(9999), month.unwrap_or(12) as i8, day.unwrap_or(31) as i8)
+    (
+        year.unwrap_or(9999),
+        month.unwrap_or(12) as i8,
+        day.unwrap_or(31) as i8,
+    )
 }
 
 #[cfg(test)]

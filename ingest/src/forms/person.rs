@@ -37,12 +37,24 @@ impl PersonForm {
         let phone_problem = |error: scan_model::mask::MaskError| {
             Problem::field("phone", "phone", error.to_string())
         };
-        let phone = self.phone.as_deref().map(MaskedPhone::of).transpose().map_err(phone_problem)?;
-        let normal_phone =
-            self.phone.as_deref().map(MaskedPhone::normalise).transpose().map_err(phone_problem)?;
+        let phone = self
+            .phone
+            .as_deref()
+            .map(MaskedPhone::of)
+            .transpose()
+            .map_err(phone_problem)?;
+        let normal_phone = self
+            .phone
+            .as_deref()
+            .map(MaskedPhone::normalise)
+            .transpose()
+            .map_err(phone_problem)?;
         let (birth_year, sex) = match document.birth_year_and_sex() {
             Some((year, sex)) => {
-                if self.sex.is_some_and(|stated| stated != sex && stated != Sex::Unknown) {
+                if self
+                    .sex
+                    .is_some_and(|stated| stated != sex && stated != Sex::Unknown)
+                {
                     let detail = "must agree with the resident ID, or be left out";
                     return Err(Problem::field("sex", "agrees_with_document", detail));
                 }
@@ -59,12 +71,19 @@ impl PersonForm {
             let detail = format!("must lie between 1890 and {this_year}");
             return Err(Problem::field("birth_year", "range", detail));
         }
-        if self.residence.is_some_and(|code| division::find(code).is_none()) {
-            let detail = "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township";
+        if self
+            .residence
+            .is_some_and(|code| division::find(code).is_none())
+        {
+            let detail =
+                "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township";
             return Err(Problem::field("residence", "known_division", detail));
         }
-        let default_verification =
-            if document.is_entrant() { Verification::NameMatched } else { Verification::FaceChecked };
+        let default_verification = if document.is_entrant() {
+            Verification::NameMatched
+        } else {
+            Verification::FaceChecked
+        };
         Ok(Enrolment {
             identity: key.identify(&document),
             verification: self.verification.unwrap_or(default_verification),

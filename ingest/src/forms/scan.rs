@@ -99,19 +99,32 @@ impl ScanForm {
     /// `lateness_ms` bounds how long ago the scan may have happened.
     pub fn check(self, now: Timestamp, lateness_ms: i64) -> Result<CheckedScan, Problem> {
         let id = |field: &str, text: &str| {
-            text.parse::<ScanId>().map_err(|error| Problem::field(field, "uuid_v7", error.to_string()))
+            text.parse::<ScanId>()
+                .map_err(|error| Problem::field(field, "uuid_v7", error.to_string()))
         };
         let scan_id = id("scan_id", &self.scan_id)?;
         // The aggregator's window of known ids relies on an id's time being no later than its arrival.
         if scan_id.made_at().0 > now.0 + CLOCK_SKEW_MS {
-            let detail = "its time must not lie in the future (5 minutes of clock skew are allowed)";
+            let detail =
+                "its time must not lie in the future (5 minutes of clock skew are allowed)";
             return Err(Problem::field("scan_id", "not_in_future", detail));
         }
-        let corrects = self.corrects.as_deref().map(|text| id("corrects", text)).transpose()?;
+        let corrects = self
+            .corrects
+            .as_deref()
+            .map(|text| id("corrects", text))
+            .transpose()?;
         if corrects == Some(scan_id) {
-            return Err(Problem::field("corrects", "another_scan", "a scan cannot correct itself"));
+            return Err(Problem::field(
+                "corrects",
+                "another_scan",
+                "a scan cannot correct itself",
+            ));
         }
-        let event_time = self.time.as_deref().map_or(Ok(now), |text| past_time("time", text, now))?;
+        let event_time = self
+            .time
+            .as_deref()
+            .map_or(Ok(now), |text| past_time("time", text, now))?;
         if event_time.0 < now.0 - lateness_ms {
             let days = lateness_ms / 86_400_000;
             let detail = format!("must lie within the last {days} days");
@@ -121,13 +134,24 @@ impl ScanForm {
         let subject = match (self.code, self.document) {
             (Some(code), None) => Subject::Code(code),
             (None, Some(document)) => Subject::Document(document),
-            _ => return Err(Problem::field("code", "exactly_one", "give either code or document")),
+            _ => {
+                return Err(Problem::field(
+                    "code",
+                    "exactly_one",
+                    "give either code or document",
+                ));
+            }
         };
         let (band, decidegrees) = temperature(self.kind, self.temperature)?;
         let party = self.party.as_deref().map(|text| {
             let uuid = uuid::Uuid::parse_str(text);
-            uuid.map(|uuid| uuid.as_u128())
-                .map_err(|_| Problem::field("party", "uuid", "must be a UUID that joins one visit's people"))
+            uuid.map(|uuid| uuid.as_u128()).map_err(|_| {
+                Problem::field(
+                    "party",
+                    "uuid",
+                    "must be a UUID that joins one visit's people",
+                )
+            })
         });
         Ok(CheckedScan {
             scan_id,
@@ -149,7 +173,9 @@ impl ScanForm {
     /// The one site that this kind of scan happens at.
     fn site(&self) -> Result<Option<SiteRef>, Problem> {
         let (field, kind, is_required) = match self.kind {
-            ScanKind::TemperatureScreening | ScanKind::QuickCheckIn => ("venue", SiteKind::Venue, true),
+            ScanKind::TemperatureScreening | ScanKind::QuickCheckIn => {
+                ("venue", SiteKind::Venue, true)
+            }
             ScanKind::Display => ("venue", SiteKind::Venue, false),
             ScanKind::GridCollection => ("grid", SiteKind::Grid, true),
             ScanKind::CompoundPass => ("compound", SiteKind::Compound, true),
@@ -161,13 +187,25 @@ impl ScanForm {
             ("compound", self.compound),
             ("institution", self.institution),
         ];
-        if let Some((other, _)) = given.iter().find(|(name, id)| *name != field && id.is_some()) {
-            let detail = format!("does not belong to a {}; that happens at a {field}", self.kind.name());
+        if let Some((other, _)) = given
+            .iter()
+            .find(|(name, id)| *name != field && id.is_some())
+        {
+            let detail = format!(
+                "does not belong to a {}; that happens at a {field}",
+                self.kind.name()
+            );
             return Err(Problem::field(*other, "belongs_to_kind", detail));
         }
-        let id = given.iter().find(|(name, _)| *name == field).and_then(|(_, id)| *id);
+        let id = given
+            .iter()
+            .find(|(name, _)| *name == field)
+            .and_then(|(_, id)| *id);
         match id {
-            Some(id) => Ok(Some(SiteRef { kind, id: SiteId(id) })),
+            Some(id) => Ok(Some(SiteRef {
+                kind,
+                id: SiteId(id),
+            })),
             None if is_required => {
                 let detail = format!("is required for a {}", self.kind.name());
                 Err(Problem::field(field, "required", detail))
@@ -202,7 +240,11 @@ fn temperature(
             && tenths >= f64::from(*DECIDEGREES.start())
             && tenths <= f64::from(*DECIDEGREES.end());
         is_possible.then_some(tenths as i16).ok_or_else(|| {
-            Problem::field("temperature.celsius", "range", "must lie between 30.0 and 45.0")
+            Problem::field(
+                "temperature.celsius",
+                "range",
+                "must lie between 30.0 and 45.0",
+            )
         })
     });
     Ok((band, decidegrees.transpose()?))
@@ -229,7 +271,8 @@ mod tests {
         }
         let form: ScanForm = crate::bulk::read_one(json.to_string().as_bytes())
             .map_err(|problem| serde_json::to_value(problem).unwrap())?;
-        form.check(now, LATENESS_MS).map_err(|problem| serde_json::to_value(problem).unwrap())
+        form.check(now, LATENESS_MS)
+            .map_err(|problem| serde_json::to_value(problem).unwrap())
     }
 
     fn refused(change: &str) -> (String, String) {
@@ -241,7 +284,10 @@ mod tests {
     #[test]
     fn c2_a_screening_needs_a_band_and_may_have_a_reading() {
         assert_eq!(check("{}").unwrap().decidegrees, Some(365));
-        assert_eq!(refused(r#"{"temperature":null}"#), ("temperature".into(), "required".into()));
+        assert_eq!(
+            refused(r#"{"temperature":null}"#),
+            ("temperature".into(), "required".into())
+        );
         assert_eq!(
             refused(r#"{"temperature":{"band":"normal","celsius":3650}}"#),
             ("temperature.celsius".into(), "range".into())
@@ -257,10 +303,26 @@ mod tests {
     #[test]
     fn bad_fields_are_named_with_their_rule() {
         let cases = [
-            (r#"{"scan_id":"6f2b0f9e-0000-4000-8000-000000000001"}"#, "scan_id", "uuid_v7"),
-            (r#"{"scan_id":"019faa5b-0000-7000-8000-000000000001"}"#, "scan_id", "not_in_future"),
-            (r#"{"time":"2026-11-21T12:06:00+08:00"}"#, "time", "not_in_future"),
-            (r#"{"time":"2026-10-01T12:00:00+08:00"}"#, "time", "lateness"),
+            (
+                r#"{"scan_id":"6f2b0f9e-0000-4000-8000-000000000001"}"#,
+                "scan_id",
+                "uuid_v7",
+            ),
+            (
+                r#"{"scan_id":"019faa5b-0000-7000-8000-000000000001"}"#,
+                "scan_id",
+                "not_in_future",
+            ),
+            (
+                r#"{"time":"2026-11-21T12:06:00+08:00"}"#,
+                "time",
+                "not_in_future",
+            ),
+            (
+                r#"{"time":"2026-10-01T12:00:00+08:00"}"#,
+                "time",
+                "lateness",
+            ),
             (r#"{"time":"yesterday"}"#, "time", "rfc3339"),
             (r#"{"venue":null}"#, "venue", "required"),
             (r#"{"grid":1}"#, "grid", "belongs_to_kind"),
@@ -274,7 +336,11 @@ mod tests {
             ),
         ];
         for (change, field, rule) in cases {
-            assert_eq!(refused(change), (field.to_owned(), rule.to_owned()), "{change}");
+            assert_eq!(
+                refused(change),
+                (field.to_owned(), rule.to_owned()),
+                "{change}"
+            );
         }
     }
 }

@@ -24,6 +24,11 @@ pub struct Entry<'a> {
 /// Makes an entry durable before the act that it records is answered.
 pub async fn write(ingest: &Ingest, entry: &Entry<'_>) -> Result<(), Problem> {
     let value = serde_json::to_vec(entry).unwrap_or_default();
-    let appended = ingest.log.append(AUDIT, 0, vec![Record::unkeyed(value)]).await;
-    appended.map(|_| ()).map_err(|error| problem::from_log(&error))
+    let appended = ingest
+        .log
+        .append(AUDIT, 0, vec![Record::unkeyed(value)])
+        .await;
+    appended
+        .map(|_| ())
+        .map_err(|error| problem::from_log(&error))
 }

@@ -55,7 +55,9 @@ struct RevocationForm {
 
 /// `POST /v1/codes`. Sealing is arithmetic: nothing is appended.
 pub async fn issue(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Body) -> Response {
-    issue_all(&ingest, &headers, body).await.unwrap_or_else(IntoResponse::into_response)
+    issue_all(&ingest, &headers, body)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn issue_all(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
@@ -77,13 +79,19 @@ async fn issue_all(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<R
         };
         Ok(format!(r#"{{"code":"{}"}}"#, keys.seal(&payload)))
     };
-    let outcomes = batch.items.into_iter().map(|item| issue_one(item?.0)).collect();
+    let outcomes = batch
+        .items
+        .into_iter()
+        .map(|item| issue_one(item?.0))
+        .collect();
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
 }
 
 /// `POST /v1/codes:revoke`: ends every code of a person issued so far.
 pub async fn revoke(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Body) -> Response {
-    revoke_one(&ingest, &headers, body).await.unwrap_or_else(IntoResponse::into_response)
+    revoke_one(&ingest, &headers, body)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn revoke_one(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
@@ -111,9 +119,15 @@ async fn revoke_one(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<
     audit::write(ingest, &entry).await?;
     let partition = partition_for(person.0, ingest.partitions);
     let record = Record::keyed(person.0.to_be_bytes().to_vec(), value);
-    let appended = ingest.log.append(CODE_REVOCATIONS, partition, vec![record]).await;
+    let appended = ingest
+        .log
+        .append(CODE_REVOCATIONS, partition, vec![record])
+        .await;
     let appended = appended.map_err(|error| problem::from_log(&error))?;
-    ingest.feed.wait_applied(CODE_REVOCATIONS, partition, appended.first, APPLY_WAIT).await;
+    ingest
+        .feed
+        .wait_applied(CODE_REVOCATIONS, partition, appended.first, APPLY_WAIT)
+        .await;
     let answer = format!(r#"{{"person":"{person}","revoked":true}}"#);
     Ok(bulk::json(StatusCode::CREATED, "application/json", answer))
 }

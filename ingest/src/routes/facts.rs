@@ -25,7 +25,9 @@ pub const APPLY_WAIT: Duration = Duration::from_secs(2);
 
 /// `POST /v1/facts` and `POST /v1/facts:import`.
 pub async fn supply(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Body) -> Response {
-    accept(&ingest, &headers, body).await.unwrap_or_else(IntoResponse::into_response)
+    accept(&ingest, &headers, body)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 /// What one partition gets.
@@ -50,7 +52,10 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         let ready = item.and_then(|(form, _)| {
             let mut fact = form.into_fact(&ingest.config.person_key, caller.operator, now)?;
             let Some(known) = ingest.cache.get(fact.person, now) else {
-                return Err(Problem::unknown("person", "nobody is enrolled under this person or document"));
+                return Err(Problem::unknown(
+                    "person",
+                    "nobody is enrolled under this person or document",
+                ));
             };
             let change = changes.entry(fact.person).or_insert(known.version);
             *change = change.wrapping_add(1);
@@ -59,7 +64,9 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         });
         outcomes.push(ready.and_then(|fact| {
             let value = codec::encode(&fact).map_err(|e| Problem::malformed(e.to_string()))?;
-            let share = shares.entry(partition_for(fact.person.0, ingest.partitions)).or_default();
+            let share = shares
+                .entry(partition_for(fact.person.0, ingest.partitions))
+                .or_default();
             let person_key = fact.person.0.to_be_bytes().to_vec();
             share.history.push(Record::keyed(person_key, value.clone()));
             share.facts.push(Record::keyed(fact.topic_key(), value));
@@ -73,7 +80,11 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         }));
     }
     let appends = shares.into_iter().map(|(partition, share)| async move {
-        let Share { facts, history, indices } = share;
+        let Share {
+            facts,
+            history,
+            indices,
+        } = share;
         let count = facts.len() as u64;
         // History first: a fact that counts always has its provenance.
         let outcome = match ingest.log.append(FACT_HISTORY, partition, history).await {
@@ -83,7 +94,10 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         match outcome {
             Ok(appended) => {
                 let last = appended.first + count - 1;
-                ingest.feed.wait_applied(FACTS, partition, last, APPLY_WAIT).await;
+                ingest
+                    .feed
+                    .wait_applied(FACTS, partition, last, APPLY_WAIT)
+                    .await;
                 ingest.instruments.facts.increment(count);
                 None
             }

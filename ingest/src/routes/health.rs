@@ -20,7 +20,11 @@ pub async fn live() -> &'static str {
 pub async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
     let failure = ingest.feed.failure();
     let is_ready = failure.is_none() && !ingest.is_draining();
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let body = json!({
         "ready": is_ready,
         "draining": ingest.is_draining(),

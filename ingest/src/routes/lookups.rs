@@ -61,7 +61,12 @@ fn answer_code(
         stale_after_ms: ingest.config.stale_after_ms,
         language,
     };
-    decision::write_answer(&mut answer, &valid.status, Named::Code(valid.payload), &context);
+    decision::write_answer(
+        &mut answer,
+        &valid.status,
+        Named::Code(valid.payload),
+        &context,
+    );
     Ok(answer)
 }
 
@@ -83,30 +88,52 @@ pub async fn many(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: B
     }
 }
 
-async fn answer_many(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn answer_many(
+    ingest: &Ingest,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let caller = ingest.authority.identify(headers)?;
     let body = bulk::read_body(body).await?;
     let batch = bulk::read_items::<LookupsForm>(headers, &body)?;
     let (Shape::One, Some(item)) = (batch.shape, batch.items.into_iter().next()) else {
-        return Err(Problem::malformed("send one object with codes or with document"));
+        return Err(Problem::malformed(
+            "send one object with codes or with document",
+        ));
     };
     let language = Language::of(headers);
     match item?.0 {
-        LookupsForm { codes: Some(codes), document: None } => {
+        LookupsForm {
+            codes: Some(codes),
+            document: None,
+        } => {
             caller.require(Right::LookUpCode)?;
             if codes.len() > MAX_LOOKUPS {
                 return Err(Problem::too_many_items(MAX_LOOKUPS));
             }
             let now = Timestamp::now();
-            let answers = codes.iter().map(|code| answer_code(ingest, code, now, language)).collect();
-            ingest.instruments.lookups_answered.increment(codes.len() as u64);
+            let answers = codes
+                .iter()
+                .map(|code| answer_code(ingest, code, now, language))
+                .collect();
+            ingest
+                .instruments
+                .lookups_answered
+                .increment(codes.len() as u64);
             Ok(bulk::respond(Shape::Array, StatusCode::OK, answers))
         }
-        LookupsForm { codes: None, document: Some(document) } => {
+        LookupsForm {
+            codes: None,
+            document: Some(document),
+        } => {
             let answer = answer_document(ingest, caller, &document, language).await?;
             Ok(bulk::json(StatusCode::OK, "application/json", answer))
         }
-        _ => Err(Problem::field("codes", "exactly_one", "give either codes or document")),
+        _ => Err(Problem::field(
+            "codes",
+            "exactly_one",
+            "give either codes or document",
+        )),
     }
 }
 
@@ -128,9 +155,9 @@ async fn answer_document(
     };
     audit::write(ingest, &entry).await?;
     let found = ingest.cache.get(identity.person, now);
-    let status = found.filter(|status| status.residue == identity.residue()).ok_or_else(|| {
-        Problem::unknown("document", language.unknown())
-    })?;
+    let status = found
+        .filter(|status| status.residue == identity.residue())
+        .ok_or_else(|| Problem::unknown("document", language.unknown()))?;
     let mut answer = String::with_capacity(512);
     let ruleset = ingest.ruleset.load();
     let context = AnswerContext {

@@ -21,7 +21,9 @@ use crate::service::Ingest;
 
 /// `POST /v1/persons` and `POST /v1/persons:import`.
 pub async fn enrol(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Body) -> Response {
-    accept(&ingest, &headers, body).await.unwrap_or_else(IntoResponse::into_response)
+    accept(&ingest, &headers, body)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
@@ -55,18 +57,23 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             Ok(format!(r#"{{"person":"{person}"}}"#))
         }));
     }
-    let appends = by_partition.into_iter().map(|(partition, (records, indices))| async move {
-        let count = records.len() as u64;
-        match ingest.log.append(PERSONS, partition, records).await {
-            Ok(appended) => {
-                let last = appended.first + count - 1;
-                ingest.feed.wait_applied(PERSONS, partition, last, APPLY_WAIT).await;
-                ingest.instruments.persons.increment(count);
-                None
+    let appends = by_partition
+        .into_iter()
+        .map(|(partition, (records, indices))| async move {
+            let count = records.len() as u64;
+            match ingest.log.append(PERSONS, partition, records).await {
+                Ok(appended) => {
+                    let last = appended.first + count - 1;
+                    ingest
+                        .feed
+                        .wait_applied(PERSONS, partition, last, APPLY_WAIT)
+                        .await;
+                    ingest.instruments.persons.increment(count);
+                    None
+                }
+                Err(error) => Some((indices, problem::from_log(&error))),
             }
-            Err(error) => Some((indices, problem::from_log(&error))),
-        }
-    });
+        });
     for (indices, problem) in join_all(appends).await.into_iter().flatten() {
         for index in indices {
             outcomes[index] = Err(problem.clone());
@@ -87,7 +94,10 @@ fn check_collision(
     let collides = resident.is_some_and(|known| known.residue != identity.residue())
         || *seen.entry(identity.person).or_insert(identity.check) != identity.check;
     if collides {
-        return Err(Problem::conflict("document", "another document has the same person id; report it to the operator"));
+        return Err(Problem::conflict(
+            "document",
+            "another document has the same person id; report it to the operator",
+        ));
     }
     Ok(())
 }

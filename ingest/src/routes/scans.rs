@@ -29,7 +29,9 @@ use crate::wording::Language;
 
 /// `POST /v1/scans`.
 pub async fn submit(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Body) -> Response {
-    accept(&ingest, &headers, body, None).await.unwrap_or_else(IntoResponse::into_response)
+    accept(&ingest, &headers, body, None)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 /// `POST /v1/displays`: scans of the kind display (P6).
@@ -39,7 +41,9 @@ pub async fn submit_displays(
     body: Body,
 ) -> Response {
     let only = Some(ScanKind::Display);
-    accept(&ingest, &headers, body, only).await.unwrap_or_else(IntoResponse::into_response)
+    accept(&ingest, &headers, body, only)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 /// A scan that is to be appended, and what will be answered.
@@ -63,22 +67,28 @@ async fn accept(
     let language = Language::of(headers);
     let now = Timestamp::now();
     let count = batch.items.len();
-    let _room = ingest.appends.admit(count).inspect_err(|_| ingest.instruments.shed.increment(1))?;
+    let _room = ingest
+        .appends
+        .admit(count)
+        .inspect_err(|_| ingest.instruments.shed.increment(1))?;
     let mut outcomes: Vec<Option<Result<String, Problem>>> = (0..count).map(|_| None).collect();
     let mut prepared = Vec::with_capacity(count);
     let mut first_of: HashMap<(PersonId, u128), usize> = HashMap::new();
     let mut repeats_of = Vec::new();
     for (index, item) in batch.items.into_iter().enumerate() {
-        let ready = item.and_then(|(form, bytes)| {
-            prepare(ingest, caller, form, &bytes, only, now, language)
-        });
+        let ready = item
+            .and_then(|(form, bytes)| prepare(ingest, caller, form, &bytes, only, now, language));
         match ready {
             Err(problem) => outcomes[index] = Some(Err(problem)),
             Ok(Ready::Answered(outcome)) => {
                 ingest.instruments.scans_repeated.increment(1);
                 outcomes[index] = Some(outcome);
             }
-            Ok(Ready::Append { scan, body_hash, outcome }) => {
+            Ok(Ready::Append {
+                scan,
+                body_hash,
+                outcome,
+            }) => {
                 // The same scan twice in one batch is appended once.
                 match first_of.entry((scan.person, scan.scan_id.0)) {
                     std::collections::hash_map::Entry::Occupied(first) => {
@@ -86,7 +96,12 @@ async fn accept(
                     }
                     std::collections::hash_map::Entry::Vacant(place) => {
                         place.insert(prepared.len());
-                        prepared.push(Prepared { index, scan: *scan, body_hash, outcome });
+                        prepared.push(Prepared {
+                            index,
+                            scan: *scan,
+                            body_hash,
+                            outcome,
+                        });
                     }
                 }
             }
@@ -94,14 +109,23 @@ async fn accept(
     }
     let repeats: Vec<_> = repeats_of
         .into_iter()
-        .map(|(index, first, hash)| (index, prepared[first].index, prepared[first].body_hash == hash))
+        .map(|(index, first, hash)| {
+            (
+                index,
+                prepared[first].index,
+                prepared[first].body_hash == hash,
+            )
+        })
         .collect();
     append(ingest, prepared, &mut outcomes).await;
     for (index, first, is_same) in repeats {
         outcomes[index] = if is_same {
             outcomes[first].clone()
         } else {
-            Some(Err(Problem::conflict("scan_id", "this scan id stands twice in the batch, with different contents")))
+            Some(Err(Problem::conflict(
+                "scan_id",
+                "this scan id stands twice in the batch, with different contents",
+            )))
         };
     }
     let outcomes: Vec<_> = outcomes
@@ -110,13 +134,20 @@ async fn accept(
         .collect();
     let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
     ingest.instruments.items_refused.increment(refused as u64);
-    ingest.instruments.scan_seconds.record(started.elapsed().as_secs_f64());
+    ingest
+        .instruments
+        .scan_seconds
+        .record(started.elapsed().as_secs_f64());
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
 }
 
 enum Ready {
     Answered(Result<String, Problem>),
-    Append { scan: Box<Scan>, body_hash: u64, outcome: Result<String, Problem> },
+    Append {
+        scan: Box<Scan>,
+        body_hash: u64,
+        outcome: Result<String, Problem>,
+    },
 }
 
 /// Authorises, looks up in memory, decides. No I/O.
@@ -141,7 +172,10 @@ fn prepare(
     let site = match checked.site {
         None => None,
         Some(site) => Some(ingest.registry.site(site).ok_or_else(|| {
-            Problem::unknown(site.kind.name(), format!("no {} has this id", site.kind.name()))
+            Problem::unknown(
+                site.kind.name(),
+                format!("no {} has this id", site.kind.name()),
+            )
         })?),
     };
     let (person, status, carrier) = identify(ingest, caller, &checked.subject, now, language)?;
@@ -157,14 +191,29 @@ fn prepare(
     let refuses = checked.kind == ScanKind::QuickCheckIn
         && colour == Colour::RED
         && ingest.config.refuse_red_check_ins;
-    let default = if passes { Disposition::Admitted } else { Disposition::Refused };
-    let disposition =
-        if refuses { Disposition::Refused } else { checked.disposition.unwrap_or(default) };
+    let default = if passes {
+        Disposition::Admitted
+    } else {
+        Disposition::Refused
+    };
+    let disposition = if refuses {
+        Disposition::Refused
+    } else {
+        checked.disposition.unwrap_or(default)
+    };
     let synthetic = checked.synthetic
         || caller.synthetic
         || status.synthetic
         || site.as_ref().is_some_and(|site| site.synthetic);
-    let CheckedScan { scan_id, kind, checkpoint, direction, band, decidegrees, .. } = checked;
+    let CheckedScan {
+        scan_id,
+        kind,
+        checkpoint,
+        direction,
+        band,
+        decidegrees,
+        ..
+    } = checked;
     let scan = Scan {
         scan_id,
         person,
@@ -172,16 +221,26 @@ fn prepare(
         site: checked.site,
         checkpoint,
         region: site.as_ref().map_or(0, |site| site.region),
-        venue_type: site.as_ref().map_or(VenueType::Unspecified, |site| site.venue_type),
+        venue_type: site
+            .as_ref()
+            .map_or(VenueType::Unspecified, |site| site.venue_type),
         direction,
         band,
         decidegrees,
-        shown: ShownStatus { colour, categories: status.active, version: status.version },
+        shown: ShownStatus {
+            colour,
+            categories: status.active,
+            version: status.version,
+        },
         disposition,
         sex: status.sex,
         birth_year: status.birth_year,
         carrier,
-        operator: if kind == ScanKind::QuickCheckIn { 0 } else { caller.operator },
+        operator: if kind == ScanKind::QuickCheckIn {
+            0
+        } else {
+            caller.operator
+        },
         event_time: checked.event_time,
         received_at: now,
         corrects: checked.corrects,
@@ -198,7 +257,11 @@ fn prepare(
             disposition.name(),
         ))
     };
-    Ok(Ready::Append { scan: Box::new(scan), body_hash, outcome })
+    Ok(Ready::Append {
+        scan: Box::new(scan),
+        body_hash,
+        outcome,
+    })
 }
 
 /// Who is scanned, with their status.
@@ -253,16 +316,29 @@ async fn append(
         records.push(record);
         items.push(item);
     }
-    let appends = by_partition.into_iter().map(|(partition, (records, items))| async move {
-        (ingest.log.append(SCANS, partition, records).await, items)
-    });
+    let appends = by_partition
+        .into_iter()
+        .map(|(partition, (records, items))| async move {
+            (ingest.log.append(SCANS, partition, records).await, items)
+        });
     for (appended, items) in join_all(appends).await {
         match appended {
             Ok(_) => {
-                for Prepared { index, scan, body_hash, outcome } in items {
+                for Prepared {
+                    index,
+                    scan,
+                    body_hash,
+                    outcome,
+                } in items
+                {
                     ingest.instruments.scans(scan.kind).increment(1);
-                    let remembered = Remembered { body: body_hash, outcome: outcome.clone() };
-                    ingest.answers.remember(scan.person, scan.scan_id, remembered);
+                    let remembered = Remembered {
+                        body: body_hash,
+                        outcome: outcome.clone(),
+                    };
+                    ingest
+                        .answers
+                        .remember(scan.person, scan.scan_id, remembered);
                     outcomes[index] = Some(outcome);
                 }
             }

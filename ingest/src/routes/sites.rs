@@ -22,7 +22,9 @@ pub async fn import_venues(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    import(&ingest, &headers, body, SiteKind::Venue).await.unwrap_or_else(IntoResponse::into_response)
+    import(&ingest, &headers, body, SiteKind::Venue)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 /// `POST /v1/grids:import`.
@@ -31,7 +33,9 @@ pub async fn import_grids(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    import(&ingest, &headers, body, SiteKind::Grid).await.unwrap_or_else(IntoResponse::into_response)
+    import(&ingest, &headers, body, SiteKind::Grid)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 /// `POST /v1/compounds:import`.
@@ -60,7 +64,8 @@ async fn import(
     for (index, item) in batch.items.into_iter().enumerate() {
         let site = item.and_then(|(mut form, _)| {
             form.synthetic |= caller.synthetic;
-            form.into_site(kind).map_err(|e| Problem::field(e.field, "allowed", e.rule))
+            form.into_site(kind)
+                .map_err(|e| Problem::field(e.field, "allowed", e.rule))
         });
         outcomes.push(site.map(|site| {
             let id = site.site.id.0;

@@ -18,19 +18,35 @@ pub(super) fn parse(
     number: &str,
     issuer: Option<&str>,
 ) -> Result<([u8; 3], String), DocumentError> {
-    let issuer = issuer.ok_or(DocumentError::IssuerMissing)?.trim().to_uppercase();
-    let issuer = if issuer == "D" { String::from("DEU") } else { issuer };
-    let code: [u8; 3] = issuer.as_bytes().try_into().map_err(|_| DocumentError::Issuer)?;
+    let issuer = issuer
+        .ok_or(DocumentError::IssuerMissing)?
+        .trim()
+        .to_uppercase();
+    let issuer = if issuer == "D" {
+        String::from("DEU")
+    } else {
+        issuer
+    };
+    let code: [u8; 3] = issuer
+        .as_bytes()
+        .try_into()
+        .map_err(|_| DocumentError::Issuer)?;
     if !ISSUERS.contains(issuer.as_str()) {
         return Err(DocumentError::Issuer);
     }
     let length = number.chars().count();
     if !(5..=9).contains(&length) {
-        return Err(DocumentError::Length { expected: "5 to 9", actual: length });
+        return Err(DocumentError::Length {
+            expected: "5 to 9",
+            actual: length,
+        });
     }
     if let Some(index) = number.chars().position(|c| !c.is_ascii_alphanumeric()) {
         let expected = "a Latin letter or a digit";
-        return Err(DocumentError::Character { position: index + 1, expected });
+        return Err(DocumentError::Character {
+            position: index + 1,
+            expected,
+        });
     }
     Ok((code, number.to_owned()))
 }
@@ -50,6 +66,9 @@ mod tests {
     #[test]
     fn p1_a_full_width_digit_is_refused_with_its_position() {
         let error = parse("E１234567", Some("CHN")).unwrap_err();
-        assert!(matches!(error, DocumentError::Character { position: 2, .. }));
+        assert!(matches!(
+            error,
+            DocumentError::Character { position: 2, .. }
+        ));
     }
 }

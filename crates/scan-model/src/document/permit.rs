@@ -12,10 +12,16 @@ pub(super) fn hong_kong_macau(number: &str) -> Result<String, DocumentError> {
     let bytes = number.as_bytes();
     if bytes.len() != 9 && bytes.len() != 11 {
         let actual = number.chars().count();
-        return Err(DocumentError::Length { expected: "9 (or 11 with the issue count)", actual });
+        return Err(DocumentError::Length {
+            expected: "9 (or 11 with the issue count)",
+            actual,
+        });
     }
     if !matches!(bytes[0], b'H' | b'M') {
-        return Err(DocumentError::Character { position: 1, expected: "H or M" });
+        return Err(DocumentError::Character {
+            position: 1,
+            expected: "H or M",
+        });
     }
     let letters = if bytes[1] == b'A' { 2 } else { 1 };
     require_digits(bytes, letters)?;
@@ -27,7 +33,10 @@ pub(super) fn taiwan(number: &str) -> Result<String, DocumentError> {
     let bytes = number.as_bytes();
     if bytes.len() != 8 && bytes.len() != 10 {
         let actual = number.chars().count();
-        return Err(DocumentError::Length { expected: "8 (or 10 with the issue count)", actual });
+        return Err(DocumentError::Length {
+            expected: "8 (or 10 with the issue count)",
+            actual,
+        });
     }
     require_digits(bytes, 0)?;
     Ok(number[..8].to_owned())
@@ -54,6 +63,9 @@ mod tests {
             hong_kong_macau("H0123456O"),
             Err(DocumentError::Character { position: 9, .. })
         ));
-        assert!(matches!(taiwan("0123456"), Err(DocumentError::Length { actual: 7, .. })));
+        assert!(matches!(
+            taiwan("0123456"),
+            Err(DocumentError::Length { actual: 7, .. })
+        ));
     }
 }

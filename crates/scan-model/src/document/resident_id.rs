@@ -28,11 +28,17 @@ impl<'a> ResidentId<'a> {
         let bytes = number.as_bytes();
         if bytes.len() != 18 {
             let actual = number.chars().count();
-            return Err(DocumentError::Length { expected: "18", actual });
+            return Err(DocumentError::Length {
+                expected: "18",
+                actual,
+            });
         }
         require_digits(&bytes[..17], 0)?;
         if !bytes[17].is_ascii_digit() && bytes[17] != b'X' {
-            return Err(DocumentError::Character { position: 18, expected: "a digit or X" });
+            return Err(DocumentError::Character {
+                position: 18,
+                expected: "a digit or X",
+            });
         }
         if !division::is_historical_county(digits(&bytes[..6])) {
             return Err(DocumentError::Division);
@@ -71,7 +77,9 @@ impl<'a> ResidentId<'a> {
 }
 
 fn digits(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0, |value, byte| value * 10 + u32::from(byte.wrapping_sub(b'0')))
+    bytes.iter().fold(0, |value, byte| {
+        value * 10 + u32::from(byte.wrapping_sub(b'0'))
+    })
 }
 
 #[cfg(test)]
@@ -102,12 +110,30 @@ mod tests {
     #[test]
     fn p1_every_rule_is_told_apart() {
         assert_eq!(error_of("110105194912310021"), DocumentError::CheckDigit);
-        assert_eq!(error_of(&with_check("44010319900231001")), DocumentError::BirthDate);
-        assert_eq!(error_of(&with_check("44010320990101001")), DocumentError::BirthDateRange);
-        assert_eq!(error_of("440524188001010014"), DocumentError::BirthDateRange);
-        assert_eq!(error_of(&with_check("99010319900101001")), DocumentError::Division);
-        assert_eq!(error_of(&with_check("44010319900101000")), DocumentError::Sequence);
-        assert!(matches!(error_of("4401031990010100"), DocumentError::Length { actual: 16, .. }));
+        assert_eq!(
+            error_of(&with_check("44010319900231001")),
+            DocumentError::BirthDate
+        );
+        assert_eq!(
+            error_of(&with_check("44010320990101001")),
+            DocumentError::BirthDateRange
+        );
+        assert_eq!(
+            error_of("440524188001010014"),
+            DocumentError::BirthDateRange
+        );
+        assert_eq!(
+            error_of(&with_check("99010319900101001")),
+            DocumentError::Division
+        );
+        assert_eq!(
+            error_of(&with_check("44010319900101000")),
+            DocumentError::Sequence
+        );
+        assert!(matches!(
+            error_of("4401031990010100"),
+            DocumentError::Length { actual: 16, .. }
+        ));
         assert!(matches!(
             error_of("4401031990010100A1"),
             DocumentError::Character { position: 17, .. }
@@ -117,7 +143,10 @@ mod tests {
     #[test]
     fn p1_a_leap_day_counts_only_in_leap_years() {
         assert!(ResidentId::parse(&with_check("44010320000229001"), TODAY).is_ok());
-        assert_eq!(error_of(&with_check("44010319000229001")), DocumentError::BirthDate);
+        assert_eq!(
+            error_of(&with_check("44010319000229001")),
+            DocumentError::BirthDate
+        );
     }
 
     #[test]

@@ -49,9 +49,18 @@ impl EngineProcess {
         let (stop, stopped) = watch::channel(false);
         let starts = Arc::new(AtomicU64::new(0));
         let pid = Arc::new(AtomicU32::new(0));
-        let task =
-            tokio::spawn(supervise(settings, stopped, Arc::clone(&starts), Arc::clone(&pid)));
-        Self { stop, task, starts, pid }
+        let task = tokio::spawn(supervise(
+            settings,
+            stopped,
+            Arc::clone(&starts),
+            Arc::clone(&pid),
+        ));
+        Self {
+            stop,
+            task,
+            starts,
+            pid,
+        }
     }
 
     /// How often the child has been started.
@@ -83,20 +92,29 @@ async fn supervise(
         let started = tokio::time::Instant::now();
         match spawn(&settings) {
             Ok(mut child) => {
+                // `wait` would close it, and the child would end.
+                let stdin = child.stdin.take();
                 starts.fetch_add(1, Ordering::Relaxed);
                 pid.store(child.id().unwrap_or(0), Ordering::Relaxed);
                 tokio::select! {
                     status = child.wait() => {
                         tracing::error!(?status, "the embedded engine ended; it is started again");
                     }
-                    () = stopping(&mut stopped) => return end(child).await,
+                    () = stopping(&mut stopped) => {
+                        drop(stdin);
+                        return end(child).await;
+                    }
                 }
                 pid.store(0, Ordering::Relaxed);
             }
             Err(error) => tracing::error!(%error, "the embedded engine does not start"),
         }
         restarts.increment(1);
-        delay = if started.elapsed() > HEALTHY { FIRST_DELAY } else { (delay * 2).min(LONGEST_DELAY) };
+        delay = if started.elapsed() > HEALTHY {
+            FIRST_DELAY
+        } else {
+            (delay * 2).min(LONGEST_DELAY)
+        };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = stopping(&mut stopped) => return,
@@ -131,10 +149,12 @@ fn spawn(settings: &EngineSettings) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Closes the child's standard input, on which it ends by itself; kills it if it does not.
+/// Waits for a child that has been told to end; kills it if it does not.
 async fn end(mut child: Child) {
-    drop(child.stdin.take());
-    if tokio::time::timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
+    if tokio::time::timeout(STOP_TIMEOUT, child.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("the embedded engine does not stop; it is killed");
         let _ = child.kill().await;
     }

@@ -42,7 +42,11 @@ fn read_all(reader: impl Read) -> Result<Bytes, DecodingError> {
         .take(MAX_BODY as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| DecodingError::Corrupt(error.to_string()))?;
-    if bytes.len() > MAX_BODY { Err(DecodingError::TooLarge) } else { Ok(bytes.into()) }
+    if bytes.len() > MAX_BODY {
+        Err(DecodingError::TooLarge)
+    } else {
+        Ok(bytes.into())
+    }
 }
 
 /// Undoes `decompress=1`: a row of blocks, each checksum, method, sizes, payload.
@@ -66,7 +70,9 @@ pub(super) fn clickhouse_blocks(mut body: Bytes) -> Result<Bytes, DecodingError>
         }
         let block = body.split_to(size);
         // ClickHouse writes the low half first, rotated against the number's own order.
-        let expected = cityhash_rs::cityhash_102_128(&block).rotate_left(64).to_le_bytes();
+        let expected = cityhash_rs::cityhash_102_128(&block)
+            .rotate_left(64)
+            .to_le_bytes();
         if expected != checksum[..] {
             return Err(corrupt("a block's checksum does not match"));
         }
@@ -78,7 +84,11 @@ pub(super) fn clickhouse_blocks(mut body: Bytes) -> Result<Bytes, DecodingError>
                 raw.extend_from_slice(&decoded);
             }
             METHOD_NONE => raw.extend_from_slice(payload),
-            other => return Err(DecodingError::Unsupported(format!("block method {other:#x}"))),
+            other => {
+                return Err(DecodingError::Unsupported(format!(
+                    "block method {other:#x}"
+                )));
+            }
         }
     }
     Ok(raw.into())

@@ -17,8 +17,8 @@ pub(super) fn code_of(text: &str) -> u32 {
 /// The status with which ClickHouse's own HTTP handler answers a code (`exceptionCodeToHTTPStatus.cpp`).
 pub(super) fn status_of(code: u32) -> StatusCode {
     match code {
-        6 | 8 | 15 | 25 | 26 | 27 | 36 | 37 | 38 | 41 | 44 | 53 | 62 | 72 | 117 | 123 | 167 | 168
-        | 223 | 321 | 376 | 427 | 441 | 675 | 676 => StatusCode::BAD_REQUEST,
+        6 | 8 | 15 | 25 | 26 | 27 | 36 | 37 | 38 | 41 | 44 | 53 | 62 | 72 | 117 | 123 | 167
+        | 168 | 223 | 321 | 376 | 427 | 441 | 675 | 676 => StatusCode::BAD_REQUEST,
         46 | 47 | 50 | 56 | 60 | 63 | 73 | 78 | 81 | 115 | 152 | 336 | 511 => StatusCode::NOT_FOUND,
         192 | 193 | 497 | 512 | 516 => StatusCode::FORBIDDEN,
         194 => StatusCode::UNAUTHORIZED,
@@ -38,9 +38,15 @@ mod tests {
 
     #[test]
     fn the_first_code_of_a_nested_error_counts() {
-        assert_eq!(code_of("Code: 33. DB::Exception: Code: 62. DB::Exception: x"), 33);
+        assert_eq!(
+            code_of("Code: 33. DB::Exception: Code: 62. DB::Exception: x"),
+            33
+        );
         assert_eq!(code_of("something else"), UNKNOWN_EXCEPTION);
         assert_eq!(status_of(60), StatusCode::NOT_FOUND);
-        assert_eq!(status_of(UNKNOWN_EXCEPTION), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            status_of(UNKNOWN_EXCEPTION),
+            StatusCode::INTERNAL_SERVER_ERROR
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! handles on one data path run in parallel. Settings, `USE` and temporary tables belong to the handle.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,8 +101,8 @@ struct Classification {
 /// The loaded library. Loading it runs its initialisers, so it is loaded once a process.
 pub(super) struct Library {
     functions: Functions,
-    /// Keeps the functions mapped.
-    _library: DynamicLibrary,
+    /// Stays mapped until the process ends: the engine's threads outlive its last connection.
+    _library: ManuallyDrop<DynamicLibrary>,
 }
 
 /// What a statement answered.
@@ -119,13 +120,19 @@ pub(super) struct Answer {
 
 impl Library {
     pub(super) fn load(path: &Path) -> Result<Arc<Self>, EngineError> {
-        let refuse = |source| EngineError::Load { path: path.to_owned(), source };
+        let refuse = |source| EngineError::Load {
+            path: path.to_owned(),
+            source,
+        };
         // SAFETY: libchdb's initialisers set up its allocator and registries and rely on nothing of ours.
         let library = unsafe { DynamicLibrary::new(path) }.map_err(refuse)?;
         let functions = Functions::load(&library).map_err(refuse)?;
         // SAFETY: called before any connection, as chdb.h asks; leaves signals to this process.
         unsafe { (functions.chdb_set_signal_handlers_enabled)(0) };
-        Ok(Arc::new(Self { functions, _library: library }))
+        Ok(Arc::new(Self {
+            functions,
+            _library: ManuallyDrop::new(library),
+        }))
     }
 }
 
@@ -161,7 +168,10 @@ impl Handle {
         if raw.is_null() {
             return Err(EngineError::Connect(data.to_owned()));
         }
-        Ok(Self { library: Arc::clone(library), raw })
+        Ok(Self {
+            library: Arc::clone(library),
+            raw,
+        })
     }
 
     fn connection(&self) -> RawHandle {
@@ -188,7 +198,11 @@ impl Handle {
                 &raw mut answer,
             )
         };
-        if outcome == 0 { answer.statement_count } else { 0 }
+        if outcome == 0 {
+            answer.statement_count
+        } else {
+            0
+        }
     }
 
     /// Runs a statement. The error is ClickHouse's text.
@@ -198,9 +212,15 @@ impl Handle {
         format: &str,
         parameters: &[(String, String)],
     ) -> Result<Answer, String> {
-        let names: Vec<_> = parameters.iter().map(|(name, _)| name.as_ptr().cast()).collect();
+        let names: Vec<_> = parameters
+            .iter()
+            .map(|(name, _)| name.as_ptr().cast())
+            .collect();
         let name_lengths: Vec<_> = parameters.iter().map(|(name, _)| name.len()).collect();
-        let values: Vec<_> = parameters.iter().map(|(_, value)| value.as_ptr().cast()).collect();
+        let values: Vec<_> = parameters
+            .iter()
+            .map(|(_, value)| value.as_ptr().cast())
+            .collect();
         let value_lengths: Vec<_> = parameters.iter().map(|(_, value)| value.len()).collect();
         // SAFETY: every pointer goes with its length, the four arrays have `parameters.len()` entries, and all of
         // it outlives the call.
@@ -222,7 +242,12 @@ impl Handle {
     }
 
     /// Runs an INSERT with its data, as one block. The SQL has neither FORMAT nor VALUES nor a semicolon.
-    pub(super) fn insert(&mut self, sql: &str, format: &str, data: &[u8]) -> Result<Answer, String> {
+    pub(super) fn insert(
+        &mut self,
+        sql: &str,
+        format: &str,
+        data: &[u8],
+    ) -> Result<Answer, String> {
         let functions = &self.library.functions;
         // SAFETY: pointers go with their lengths; the stream is never null and is destroyed below on every path.
         let stream = unsafe {
@@ -311,5 +336,9 @@ unsafe fn text(pointer: *const c_char) -> Option<String> {
         return None;
     }
     // SAFETY: the caller's promise.
-    Some(unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned())
+    Some(
+        unsafe { CStr::from_ptr(pointer) }
+            .to_string_lossy()
+            .into_owned(),
+    )
 }

@@ -7,9 +7,23 @@ use super::decoding::{self, DecodingError};
 
 /// Query parameters that are not settings.
 const NOT_SETTINGS: [&str; 17] = [
-    "query", "database", "default_format", "session_id", "session_timeout", "session_check",
-    "query_id", "quota_key", "compress", "decompress", "wait_end_of_query", "buffer_size",
-    "client_protocol_version", "role", "user", "password", "stacktrace",
+    "query",
+    "database",
+    "default_format",
+    "session_id",
+    "session_timeout",
+    "session_check",
+    "query_id",
+    "quota_key",
+    "compress",
+    "decompress",
+    "wait_end_of_query",
+    "buffer_size",
+    "client_protocol_version",
+    "role",
+    "user",
+    "password",
+    "stacktrace",
 ];
 
 /// A request, decoded.
@@ -36,8 +50,10 @@ impl EngineRequest {
         body: Bytes,
     ) -> Result<Self, DecodingError> {
         let text_of = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let mut request =
-            Self { readonly: method != Method::POST && method != Method::PUT, ..Self::default() };
+        let mut request = Self {
+            readonly: method != Method::POST && method != Method::PUT,
+            ..Self::default()
+        };
         let mut decompress = false;
         let mut sql = String::new();
         request.database = text_of("x-clickhouse-database").map(str::to_owned);
@@ -57,7 +73,11 @@ impl EngineRequest {
         if content_type.starts_with("multipart/form-data") {
             for (name, value) in decoding::multipart(content_type, body).await? {
                 let value = String::from_utf8_lossy(&value).into_owned();
-                if name == "query" { sql = value } else { request.set(name, value) }
+                if name == "query" {
+                    sql = value
+                } else {
+                    request.set(name, value)
+                }
             }
             body = Bytes::new();
         }

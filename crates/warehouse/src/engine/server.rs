@@ -111,7 +111,9 @@ impl EngineServer {
             let arguments = HANDLE_ARGUMENTS.map(str::to_owned);
             Handle::connect(&self.library, &self.data, &arguments).map(|h| Arc::new(Mutex::new(h)))
         };
-        let Some(session) = session else { return connect() };
+        let Some(session) = session else {
+            return connect();
+        };
         let mut sessions = self.sessions.lock();
         let now = Instant::now();
         sessions.retain(|_, session| now - session.used < SESSION_TIMEOUT);
@@ -120,11 +122,20 @@ impl EngineServer {
             return Ok(Arc::clone(&found.handle));
         }
         if sessions.len() >= MAX_SESSIONS {
-            let oldest = sessions.iter().min_by_key(|(_, s)| s.used).map(|(name, _)| name.clone());
+            let oldest = sessions
+                .iter()
+                .min_by_key(|(_, s)| s.used)
+                .map(|(name, _)| name.clone());
             sessions.remove(&oldest.unwrap_or_default());
         }
         let handle = connect()?;
-        sessions.insert(session.to_owned(), Session { handle: Arc::clone(&handle), used: now });
+        sessions.insert(
+            session.to_owned(),
+            Session {
+                handle: Arc::clone(&handle),
+                used: now,
+            },
+        );
         Ok(handle)
     }
 
@@ -133,9 +144,13 @@ impl EngineServer {
         let text = request.text.trim_ascii();
         if text == hello::QUERY.as_bytes() && request.client_revision > 0 {
             let body = hello::answer(request.client_revision, &self.version, TIMEZONE);
-            return Ok(Answer { body, ..Answer::default() });
+            return Ok(Answer {
+                body,
+                ..Answer::default()
+            });
         }
-        let unusable = |error: EngineError| format!("Code: 210. DB::Exception: {error}. (NETWORK_ERROR)");
+        let unusable =
+            |error: EngineError| format!("Code: 210. DB::Exception: {error}. (NETWORK_ERROR)");
         let handle = self.handle(request.session.as_deref()).map_err(unusable)?;
         let mut handle = handle.lock();
         let outcome = run_on(&mut handle, request);
@@ -159,12 +174,16 @@ fn run_on(handle: &mut Handle, request: &EngineRequest) -> Result<Answer, String
     }
     if let Some(parts) = statement::split_insert(&request.text) {
         if request.readonly {
-            return Err("Code: 164. DB::Exception: Cannot insert with GET; use POST. (READONLY)".into());
+            return Err(
+                "Code: 164. DB::Exception: Cannot insert with GET; use POST. (READONLY)".into(),
+            );
         }
         return handle.insert(parts.sql, parts.format, parts.data);
     }
     if handle.statement_count(&request.text) > 1 {
-        return Err("Code: 62. DB::Exception: Multi-statements are not allowed. (SYNTAX_ERROR)".into());
+        return Err(
+            "Code: 62. DB::Exception: Multi-statements are not allowed. (SYNTAX_ERROR)".into(),
+        );
     }
     let format = request.default_format.as_deref().unwrap_or("TabSeparated");
     handle.query(&request.text, format, &request.parameters)
@@ -176,14 +195,20 @@ pub async fn serve(
     address: SocketAddr,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), EngineError> {
-    let failed = |source| EngineError::Serve { address: address.to_string(), source };
+    let failed = |source| EngineError::Serve {
+        address: address.to_string(),
+        source,
+    };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let router = Router::new()
         .route("/", any(statement_route))
         .route("/ping", get(|| async { "Ok.\n" }))
         .route("/replicas_status", get(|| async { "Ok.\n" }))
         .with_state(engine);
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await.map_err(failed)
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown)
+        .await
+        .map_err(failed)
 }
 
 async fn statement_route(
@@ -195,18 +220,28 @@ async fn statement_route(
 ) -> Response<Body> {
     let body = match axum::body::to_bytes(body, super::decoding::MAX_BODY).await {
         Ok(body) => body,
-        Err(error) => return refuse(&format!("Code: 229. DB::Exception: {error}. (QUERY_IS_TOO_LARGE)")),
+        Err(error) => {
+            return refuse(&format!(
+                "Code: 229. DB::Exception: {error}. (QUERY_IS_TOO_LARGE)"
+            ));
+        }
     };
     if method == Method::GET && query.is_empty() && body.is_empty() {
         return text_response(StatusCode::OK, "Ok.\n".into());
     }
     let request = match EngineRequest::decode(&method, query, &headers, body).await {
         Ok(request) => request,
-        Err(error) => return refuse(&format!("Code: 117. DB::Exception: {error}. (INCORRECT_DATA)")),
+        Err(error) => {
+            return refuse(&format!(
+                "Code: 117. DB::Exception: {error}. (INCORRECT_DATA)"
+            ));
+        }
     };
     if engine.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
         engine.waiting.fetch_sub(1, Ordering::Relaxed);
-        return refuse("Code: 202. DB::Exception: Too many simultaneous queries. (TOO_MANY_SIMULTANEOUS_QUERIES)");
+        return refuse(
+            "Code: 202. DB::Exception: Too many simultaneous queries. (TOO_MANY_SIMULTANEOUS_QUERIES)",
+        );
     }
     let permit = engine.running.acquire().await;
     engine.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -221,7 +256,9 @@ async fn statement_route(
     match finished.await {
         Ok((request, Ok(answer))) => answer_response(&request, answer),
         Ok((_, Err(error))) => refuse(&error),
-        Err(error) => refuse(&format!("Code: 1002. DB::Exception: {error}. (UNKNOWN_EXCEPTION)")),
+        Err(error) => refuse(&format!(
+            "Code: 1002. DB::Exception: {error}. (UNKNOWN_EXCEPTION)"
+        )),
     }
 }
 
@@ -269,8 +306,13 @@ fn content_type(format: &str) -> &'static str {
 
 fn refuse(error: &str) -> Response<Body> {
     let code = exception::code_of(error);
-    let mut response = text_response(exception::status_of(code), format!("{}\n", error.trim_end()));
-    response.headers_mut().insert("x-clickhouse-exception-code", HeaderValue::from(code));
+    let mut response = text_response(
+        exception::status_of(code),
+        format!("{}\n", error.trim_end()),
+    );
+    response
+        .headers_mut()
+        .insert("x-clickhouse-exception-code", HeaderValue::from(code));
     response
 }
 

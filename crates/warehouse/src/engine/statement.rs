@@ -27,7 +27,10 @@ pub(super) fn split_insert(text: &[u8]) -> Option<InsertParts<'_>> {
         if word.is("FORMAT") {
             let format = words.next()?;
             let after = &text[format.end..];
-            let blanks = after.iter().take_while(|b| matches!(b, b' ' | b'\t' | b';' | b'\r')).count();
+            let blanks = after
+                .iter()
+                .take_while(|b| matches!(b, b' ' | b'\t' | b';' | b'\r'))
+                .count();
             let newline = usize::from(after.get(blanks) == Some(&b'\n'));
             return Some(InsertParts {
                 sql: std::str::from_utf8(&text[..word.start]).ok()?.trim(),
@@ -85,7 +88,11 @@ impl<'a> Words<'a> {
                     let start = self.at;
                     self.at += length;
                     if depth == 0 {
-                        return Some(Word { text: &rest[..length], start, end: self.at });
+                        return Some(Word {
+                            text: &rest[..length],
+                            start,
+                            end: self.at,
+                        });
                     }
                 }
                 _ => self.at += 1,
@@ -141,7 +148,12 @@ mod tests {
 
     #[test]
     fn statements_without_separate_data_are_left_alone() {
-        for text in ["SELECT 1 FORMAT CSV", "INSERT INTO t VALUES (1)", "INSERT INTO t SELECT 1", ""] {
+        for text in [
+            "SELECT 1 FORMAT CSV",
+            "INSERT INTO t VALUES (1)",
+            "INSERT INTO t SELECT 1",
+            "",
+        ] {
             assert_eq!(split(text.as_bytes()), None, "{text}");
         }
     }

@@ -1,0 +1,176 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{LocalConfig, LocalOptions};
+use crate::import::ImportKind;
+use crate::{check, demo, engine, import, keys, local, telemetry};
+
+/// Tongxing (通行): the scan pipeline of a health-code system.
+///
+/// Every option can also be given as a TONGXING_… variable or in the TOML file named by --config; an option beats
+/// a variable, a variable beats the file.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole pipeline on this machine: ingest, aggregator, query, the embedded engine.
+    Up(LocalOptions),
+    /// The same, with a simulated day of synthetic people, venues and traffic over HTTP.
+    Demo(DemoOptions),
+    /// Serve the embedded ClickHouse engine over ClickHouse's HTTP interface.
+    Clickhouse(EngineOptions),
+    /// Serve the statistics API and the console over a ClickHouse server.
+    Query(QueryOptions),
+    /// Create, rotate and show keys.
+    Keys(KeysOptions),
+    /// Send a file of persons, facts, venues, grids or compounds (NDJSON) to ingest, with progress and a report.
+    Import(ImportOptions),
+    /// Compare every rollup with the raw scans, slice by slice; exits with 1 if any differs.
+    Check(StoreOptions),
+    /// Print a new scan id (a UUID of version 7).
+    ScanId,
+}
+
+/// Options of `demo`.
+#[derive(Args)]
+pub struct DemoOptions {
+    #[command(flatten)]
+    pub local: LocalOptions,
+    /// Synthetic people.
+    #[arg(long, env = "TONGXING_DEMO_PEOPLE", default_value_t = 20_000)]
+    pub people: u32,
+    /// Live check-ins a second.
+    #[arg(long, env = "TONGXING_DEMO_CHECK_INS", default_value_t = 300)]
+    pub check_ins: u32,
+    /// Live lookups a second.
+    #[arg(long, env = "TONGXING_DEMO_LOOKUPS", default_value_t = 1000)]
+    pub lookups: u32,
+    /// Seed of everything that is drawn.
+    #[arg(long, env = "TONGXING_DEMO_SEED", default_value_t = 20_220_110)]
+    pub seed: u64,
+    /// Stop by itself after this many seconds.
+    #[arg(long, env = "TONGXING_DEMO_SECONDS")]
+    pub seconds: Option<u64>,
+}
+
+/// Options of `clickhouse`.
+#[derive(Args)]
+pub struct EngineOptions {
+    /// The engine's library, libchdb.so.
+    #[arg(long, env = "TONGXING_ENGINE_LIBRARY")]
+    pub library: Option<PathBuf>,
+    /// The data folder.
+    #[arg(
+        long,
+        env = "TONGXING_CLICKHOUSE_DATA",
+        default_value = "data/clickhouse"
+    )]
+    pub data: PathBuf,
+    /// Where to listen.
+    #[arg(
+        long,
+        env = "TONGXING_CLICKHOUSE_LISTEN",
+        default_value = "127.0.0.1:8123"
+    )]
+    pub listen: SocketAddr,
+    /// Memory bound in bytes.
+    #[arg(long, env = "TONGXING_CLICKHOUSE_MEMORY_BYTES", default_value_t = 2 << 30)]
+    pub memory_bytes: u64,
+    /// End when standard input closes, as a supervised child does.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
+    /// Listen beyond loopback without TLS.
+    #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
+    pub allow_plaintext: bool,
+}
+
+/// Where a ClickHouse server is.
+#[derive(Args)]
+pub struct StoreOptions {
+    /// ClickHouse's HTTP address.
+    #[arg(
+        long,
+        env = "TONGXING_CLICKHOUSE_URL",
+        default_value = "http://127.0.0.1:8123"
+    )]
+    pub clickhouse_url: String,
+    /// The database.
+    #[arg(long, env = "TONGXING_CLICKHOUSE_DATABASE", default_value = "tongxing")]
+    pub clickhouse_database: String,
+    /// The user.
+    #[arg(long, env = "TONGXING_CLICKHOUSE_USER")]
+    pub clickhouse_user: Option<String>,
+    /// A file that holds the password, readable by its owner only.
+    #[arg(long, env = "TONGXING_CLICKHOUSE_PASSWORD_FILE")]
+    pub clickhouse_password_file: Option<PathBuf>,
+}
+
+/// Options of `query`.
+#[derive(Args)]
+pub struct QueryOptions {
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// Where to listen.
+    #[arg(long, env = "TONGXING_QUERY_LISTEN", default_value = "127.0.0.1:8081")]
+    pub listen: SocketAddr,
+    /// Listen beyond loopback without TLS.
+    #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
+    pub allow_plaintext: bool,
+}
+
+/// Options of `keys`.
+#[derive(Args)]
+pub struct KeysOptions {
+    /// The folder of keys.
+    #[arg(long, env = "TONGXING_KEYS", default_value = "data/keys")]
+    pub folder: PathBuf,
+    #[command(subcommand)]
+    pub action: keys::Action,
+}
+
+/// Options of `import`.
+#[derive(Args)]
+pub struct ImportOptions {
+    /// What the file holds.
+    pub kind: ImportKind,
+    /// The file, one JSON object a line.
+    pub file: PathBuf,
+    /// Ingest's address.
+    #[arg(
+        long,
+        env = "TONGXING_INGEST_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub ingest_url: String,
+    /// A file that holds the API key's secret, readable by its owner only.
+    #[arg(long, env = "TONGXING_API_SECRET_FILE")]
+    pub secret_file: PathBuf,
+}
+
+/// Runs a command to its end.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let metrics = telemetry::start();
+    match arguments.command {
+        Command::Up(options) => local::up(LocalConfig::resolve(options)?, metrics).await,
+        Command::Demo(options) => demo::run(options, metrics).await,
+        Command::Clickhouse(options) => engine::serve(options).await,
+        Command::Query(options) => local::query_alone(options, metrics).await,
+        Command::Keys(options) => keys::run(&options.folder, &options.action),
+        Command::Import(options) => import::run(options).await,
+        Command::Check(options) => check::run(options).await,
+        Command::ScanId => {
+            println!("{}", uuid::Uuid::now_v7());
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The engine's library and its server process.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tokio::io::AsyncReadExt;
+use warehouse::engine::{EngineServer, serve as serve_engine};
+
+use crate::cli::EngineOptions;
+use crate::config::check_listen;
+use crate::stopping;
+
+/// The version of the library that this build declares functions of.
+pub const ENGINE_VERSION: &str = "26.7.3-stable.1";
+
+/// The library as configured, or where `make engine` puts it.
+pub fn library(configured: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = configured {
+        if !path.is_file() {
+            bail!("engine_library: {} is not a file", path.display());
+        }
+        return Ok(path.to_owned());
+    }
+    let cache = std::env::var_os("TONGXING_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| {
+            let home = std::env::var_os("HOME").map(PathBuf::from)?;
+            let cache = std::env::var_os("XDG_CACHE_HOME")
+                .map_or_else(|| home.join(".cache"), PathBuf::from);
+            Some(cache.join("tongxing"))
+        });
+    let path = cache
+        .context(
+            "engine_library: HOME is not set, so the cache folder is not known; name the library",
+        )?
+        .join("engine")
+        .join(ENGINE_VERSION)
+        .join("libchdb.so");
+    if !path.is_file() {
+        bail!(
+            "the engine library is not at {}; run `make engine`, which brings it",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// Serves the engine until a signal, or until standard input closes.
+pub async fn serve(options: EngineOptions) -> Result<()> {
+    check_listen("listen", options.listen, options.allow_plaintext)?;
+    let library = library(options.library.as_deref())?;
+    std::fs::create_dir_all(&options.data)
+        .with_context(|| format!("create {}", options.data.display()))?;
+    let until_stdin_closes = options.until_stdin_closes;
+    let data = options.data.clone();
+    let engine = tokio::task::spawn_blocking(move || {
+        EngineServer::open(&library, &data, options.memory_bytes)
+    })
+    .await??;
+    let shutdown = async move {
+        if until_stdin_closes {
+            tokio::select! {
+                () = stdin_closed() => {}
+                // A terminal's Ctrl-C reaches the child too; its parent decides when it ends.
+                () = ignore_interrupts() => {}
+            }
+        } else {
+            stopping::requested().await;
+        }
+    };
+    serve_engine(engine, options.listen, shutdown).await?;
+    Ok(())
+}
+
+async fn stdin_closed() {
+    let mut stdin = tokio::io::stdin();
+    let mut byte = [0];
+    while stdin.read(&mut byte).await.is_ok_and(|count| count > 0) {}
+}
+
+async fn ignore_interrupts() {
+    while tokio::signal::ctrl_c().await.is_ok() {}
+}

@@ -1,0 +1,313 @@
+//! The local deployment: everything in one process over the local log, the engine as a child process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregator::{Aggregator, AggregatorConfig, AggregatorError};
+use anyhow::{Context, Result};
+use event_log::local::LocalOptions as LogOptions;
+use event_log::{LocalLog, SharedLog};
+use http_service::{RenderMetrics, Router};
+use ingest::topics::{self, Retention};
+use ingest::{Ingest, IngestConfig};
+use query::{CompleteUpTo, Query};
+use registry::RegistryNode;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use warehouse::engine::{EngineProcess, EngineSettings};
+use warehouse::schema::SchemaError;
+use warehouse::{Store, StoreConfig, schema};
+
+use crate::cli::{QueryOptions, StoreOptions};
+use crate::config::{LocalConfig, check_listen};
+use crate::keys::{self, Keys};
+use crate::{engine, stopping};
+
+/// How often the status snapshot is written.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
+
+/// A running local deployment.
+pub struct Deployment {
+    pub ingest: Arc<Ingest>,
+    pub config: LocalConfig,
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<Result<()>>>,
+    aggregator: JoinHandle<()>,
+    engine: Option<EngineProcess>,
+}
+
+/// Runs `tongxing up`.
+pub async fn up(config: LocalConfig, metrics: RenderMetrics) -> Result<()> {
+    let deployment = Deployment::start(config, metrics).await?;
+    let LocalConfig {
+        ingest_listen,
+        query_listen,
+        clickhouse_listen,
+        data,
+        ..
+    } = &deployment.config;
+    println!("tongxing is up");
+    println!(
+        "  ingest      http://{ingest_listen}   (secrets in {}/keys/api-secrets)",
+        data.display()
+    );
+    println!("  console     http://{query_listen}");
+    println!("  clickhouse  http://{clickhouse_listen}");
+    println!("Ctrl-C drains and stops.");
+    stopping::requested().await;
+    println!("draining…");
+    deployment.stop().await
+}
+
+impl Deployment {
+    /// Starts everything; ingest answers before the store does, because lookups never wait for it.
+    pub async fn start(config: LocalConfig, metrics: RenderMetrics) -> Result<Self> {
+        std::fs::create_dir_all(&config.data)
+            .with_context(|| format!("data: create {}", config.data.display()))?;
+        let keys_folder = config.data.join("keys");
+        keys::create_missing(&keys_folder)?;
+        let keys = keys::read(&keys_folder)?;
+        let engine = start_engine(&config)?;
+        let log = open_log(&config).await?;
+        let registry = Arc::new(RegistryNode::start(Arc::clone(&log)).await?);
+        let fingerprint = keys.person.fingerprint();
+        let ingest =
+            Ingest::start(Arc::clone(&log), registry, ingest_config(&config, keys)).await?;
+        let store = Store::new(&store_config(&config)?);
+        let (stop, stopped) = watch::channel(false);
+        let mut servers = Vec::new();
+        let router = ingest::routes::router(Arc::clone(&ingest), Arc::clone(&metrics));
+        servers.push(serve(router, config.ingest_listen, stopped.clone()));
+        let query = Arc::new(Query {
+            store: store.clone(),
+            complete_up_to: complete_up_to(&log),
+        });
+        servers.push(serve(
+            query::router(query, metrics),
+            config.query_listen,
+            stopped.clone(),
+        ));
+        let linger = Duration::from_millis(config.linger_ms);
+        let aggregator_config = AggregatorConfig {
+            linger,
+            repair: config.repair,
+            ..AggregatorConfig::default()
+        };
+        let aggregator = tokio::spawn(aggregate(
+            Arc::clone(&log),
+            store,
+            aggregator_config,
+            fingerprint,
+            stopped.clone(),
+        ));
+        tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped));
+        Ok(Self {
+            ingest,
+            config,
+            stop,
+            servers,
+            aggregator,
+            engine,
+        })
+    }
+
+    /// Drains and stops: no new requests, then what is under way, then a snapshot, then the engine.
+    pub async fn stop(self) -> Result<()> {
+        self.ingest.drain();
+        self.stop.send_replace(true);
+        for server in self.servers {
+            server.await??;
+        }
+        let _ = self.aggregator.await;
+        let ingest = Arc::clone(&self.ingest);
+        tokio::task::spawn_blocking(move || ingest.write_snapshot()).await??;
+        if let Some(engine) = self.engine {
+            engine.stop().await;
+        }
+        Ok(())
+    }
+}
+
+fn serve(
+    router: Router,
+    address: SocketAddr,
+    mut stopped: watch::Receiver<bool>,
+) -> JoinHandle<Result<()>> {
+    tokio::spawn(async move {
+        let shutdown = async move {
+            let _ = stopped.wait_for(|stop| *stop).await.map(|_| ());
+        };
+        Ok(http_service::serve(router, address, shutdown).await?)
+    })
+}
+
+fn start_engine(config: &LocalConfig) -> Result<Option<EngineProcess>> {
+    if config.clickhouse_url.is_some() {
+        return Ok(None);
+    }
+    let data = std::path::absolute(config.data.join("clickhouse"))?;
+    let settings = EngineSettings {
+        program: std::env::current_exe().context("find this program")?,
+        library: engine::library(config.engine_library.as_deref())?,
+        data,
+        listen: config.clickhouse_listen,
+        memory_bytes: config.clickhouse_memory_bytes,
+    };
+    Ok(Some(EngineProcess::start(settings)))
+}
+
+async fn open_log(config: &LocalConfig) -> Result<SharedLog> {
+    let folder = config.data.join("log");
+    let topics = topics::all(config.partitions, Retention::default());
+    let opened = tokio::task::spawn_blocking(move || {
+        LocalLog::open(&folder, topics, &LogOptions::default())
+    });
+    let (log, report) = opened.await??;
+    for cut in &report.cuts {
+        eprintln!(
+            "cut a torn tail of {} bytes from {} at offset {}; none of it was acknowledged",
+            cut.bytes,
+            cut.file.display(),
+            cut.offset
+        );
+    }
+    Ok(Arc::new(log))
+}
+
+fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
+    IngestConfig {
+        person_key: keys.person,
+        code_keys: keys.codes,
+        api_keys: keys.api,
+        ruleset: config.ruleset.clone(),
+        capacity: config.persons_capacity,
+        refuse_red_check_ins: config.refuse_red_check_ins,
+        lateness_days: config.lateness_days,
+        stale_after_ms: config.stale_after_ms,
+        rotating_seconds: 60,
+        appends: 50_000,
+        remembered_scans: 200_000,
+        snapshot: Some(config.data.join("status.snapshot")),
+        snapshot_max_age: Duration::from_secs(
+            u64::from(Retention::default().tombstone_days) * 86_400 / 2,
+        ),
+    }
+}
+
+fn store_config(config: &LocalConfig) -> Result<StoreConfig> {
+    let embedded = || format!("http://{}", config.clickhouse_listen);
+    let password = config
+        .clickhouse_password_file
+        .as_deref()
+        .map(keys::read_secret)
+        .transpose()?;
+    Ok(StoreConfig {
+        url: config.clickhouse_url.clone().unwrap_or_else(embedded),
+        database: config.clickhouse_database.clone(),
+        user: config.clickhouse_user.clone(),
+        password,
+    })
+}
+
+fn complete_up_to(log: &SharedLog) -> CompleteUpTo {
+    let log = Arc::clone(log);
+    Arc::new(move || {
+        let log = Arc::clone(&log);
+        Box::pin(async move { aggregator::pipeline::complete_up_to(&log).await.ok() })
+    })
+}
+
+/// Waits for the store, brings the schema up to date, then aggregates until stopped.
+async fn aggregate(
+    log: SharedLog,
+    store: Store,
+    config: AggregatorConfig,
+    fingerprint: [u8; 8],
+    stopped: watch::Receiver<bool>,
+) {
+    let is_stopped = |stopped: &watch::Receiver<bool>| *stopped.borrow();
+    loop {
+        match prepare(&store, fingerprint).await {
+            Ok(()) => break,
+            Err(SchemaError::Store(error)) if error.is_retryable() => {}
+            Err(error) => return tracing::error!(%error, "nothing is aggregated"),
+        }
+        if is_stopped(&stopped) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let names = tokio::spawn(aggregator::names::follow_sites(
+        Arc::clone(&log),
+        store.clone(),
+    ));
+    while !is_stopped(&stopped) {
+        let joined = Aggregator::join(Arc::clone(&log), store.clone(), config.clone()).await;
+        let outcome = match joined {
+            Ok(aggregator) => aggregator.run(stopped.clone()).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(()) => break,
+            Err(error @ AggregatorError::PositionBehindStore { .. }) => {
+                tracing::error!(%error, "nothing more is aggregated");
+                break;
+            }
+            Err(error) => tracing::error!(%error, "the aggregator stopped; it is started again"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    names.abort();
+}
+
+async fn prepare(store: &Store, fingerprint: [u8; 8]) -> Result<(), SchemaError> {
+    schema::migrate(store).await?;
+    schema::check_fingerprint(store, fingerprint).await?;
+    Ok(aggregator::names::write_divisions(store).await?)
+}
+
+async fn write_snapshots(ingest: Arc<Ingest>, stopped: watch::Receiver<bool>) {
+    let mut interval = tokio::time::interval(SNAPSHOT_INTERVAL);
+    interval.tick().await;
+    loop {
+        interval.tick().await;
+        if *stopped.borrow() {
+            return;
+        }
+        let ingest = Arc::clone(&ingest);
+        let written = tokio::task::spawn_blocking(move || ingest.write_snapshot()).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(%error, "the status snapshot was not written");
+        }
+    }
+}
+
+/// A store from command-line options.
+pub fn store_of(options: StoreOptions) -> Result<Store> {
+    let password = options
+        .clickhouse_password_file
+        .as_deref()
+        .map(keys::read_secret)
+        .transpose()?;
+    Ok(Store::new(&StoreConfig {
+        url: options.clickhouse_url,
+        database: options.clickhouse_database,
+        user: options.clickhouse_user,
+        password,
+    }))
+}
+
+/// Runs `tongxing query`: reads a store that others write.
+pub async fn query_alone(options: QueryOptions, metrics: RenderMetrics) -> Result<()> {
+    check_listen("listen", options.listen, options.allow_plaintext)?;
+    let store = store_of(options.store)?;
+    let complete_up_to: CompleteUpTo = Arc::new(|| Box::pin(async { None }));
+    let query = Arc::new(Query {
+        store,
+        complete_up_to,
+    });
+    let router = query::router(query, metrics);
+    println!("console  http://{}", options.listen);
+    Ok(http_service::serve(router, options.listen, stopping::requested()).await?)
+}
