@@ -1,8 +1,10 @@
-//! What every HTTP service here shares: problems, serving, metrics as text.
+//! What every HTTP service here shares: problems, reading, serving, metrics as text.
 
 pub mod problem;
+pub mod reading;
 pub mod serving;
 
 pub use axum::Router;
 pub use problem::Problem;
-pub use serving::{RenderMetrics, ServeError, metrics_response, serve};
+pub use reading::read_json;
+pub use serving::{RenderMetrics, ServeError, bind, metrics_response, serve};

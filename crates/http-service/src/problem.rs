@@ -222,6 +222,13 @@ impl Problem {
         problem
     }
 
+    /// Adds what the checker does next (C10).
+    #[must_use]
+    pub fn with_next_step(mut self, next_step: &'static str) -> Self {
+        self.next_step = Some(next_step);
+        self
+    }
+
     /// Names the item's place in its field, such as `document.number`.
     #[must_use]
     pub fn within(mut self, parent: &str) -> Self {

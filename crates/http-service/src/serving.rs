@@ -21,23 +21,23 @@ pub struct ServeError {
     pub source: std::io::Error,
 }
 
+/// Binds an address; from then on connections wait to be served.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError { address, source })
+}
+
 /// Serves until `shutdown` resolves, then answers what is under way.
 pub async fn serve(
     router: Router,
-    address: SocketAddr,
+    listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
-    let failed = |source| ServeError { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+) -> std::io::Result<()> {
     let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY is not set");
         }
     });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown)
-        .await
-        .map_err(failed)
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
 
 /// Metrics in Prometheus's text format.

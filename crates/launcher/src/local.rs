@@ -1,6 +1,5 @@
 //! The local deployment: everything in one process over the local log, the engine as a child process.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use ingest::topics::{self, Retention};
 use ingest::{Ingest, IngestConfig};
 use query::{CompleteUpTo, Query};
 use registry::RegistryNode;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use warehouse::engine::{EngineProcess, EngineSettings};
@@ -65,6 +65,8 @@ impl Deployment {
     pub async fn start(config: LocalConfig, metrics: RenderMetrics) -> Result<Self> {
         std::fs::create_dir_all(&config.data)
             .with_context(|| format!("data: create {}", config.data.display()))?;
+        let ingest_listener = http_service::bind(config.ingest_listen).await.context("ingest_listen")?;
+        let query_listener = http_service::bind(config.query_listen).await.context("query_listen")?;
         let keys_folder = config.data.join("keys");
         keys::create_missing(&keys_folder)?;
         let keys = keys::read(&keys_folder)?;
@@ -78,16 +80,12 @@ impl Deployment {
         let (stop, stopped) = watch::channel(false);
         let mut servers = Vec::new();
         let router = ingest::routes::router(Arc::clone(&ingest), Arc::clone(&metrics));
-        servers.push(serve(router, config.ingest_listen, stopped.clone()));
+        servers.push(serve(router, ingest_listener, stopped.clone()));
         let query = Arc::new(Query {
             store: store.clone(),
             complete_up_to: complete_up_to(&log),
         });
-        servers.push(serve(
-            query::router(query, metrics),
-            config.query_listen,
-            stopped.clone(),
-        ));
+        servers.push(serve(query::router(query, metrics), query_listener, stopped.clone()));
         let linger = Duration::from_millis(config.linger_ms);
         let aggregator_config = AggregatorConfig {
             linger,
@@ -131,14 +129,14 @@ impl Deployment {
 
 fn serve(
     router: Router,
-    address: SocketAddr,
+    listener: TcpListener,
     mut stopped: watch::Receiver<bool>,
 ) -> JoinHandle<Result<()>> {
     tokio::spawn(async move {
         let shutdown = async move {
             let _ = stopped.wait_for(|stop| *stop).await.map(|_| ());
         };
-        Ok(http_service::serve(router, address, shutdown).await?)
+        Ok(http_service::serve(router, listener, shutdown).await?)
     })
 }
 
@@ -309,5 +307,6 @@ pub async fn query_alone(options: QueryOptions, metrics: RenderMetrics) -> Resul
     });
     let router = query::router(query, metrics);
     println!("console  http://{}", options.listen);
-    Ok(http_service::serve(router, options.listen, stopping::requested()).await?)
+    let listener = http_service::bind(options.listen).await.context("listen")?;
+    Ok(http_service::serve(router, listener, stopping::requested()).await?)
 }

@@ -1,0 +1,75 @@
+# Tongxing: the two commands are `make demo` and `make test`. `make help` lists the rest.
+
+SHELL := /bin/bash
+CACHE := $(if $(TONGXING_CACHE),$(TONGXING_CACHE),$(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/tongxing)
+ENGINE_VERSION := 26.7.3-stable.1
+ENGINE := $(CACHE)/engine/$(ENGINE_VERSION)/libchdb.so
+CONSOLE := dashboards/console
+CONSOLE_SOURCES := $(shell find $(CONSOLE)/src $(CONSOLE)/public -type f 2>/dev/null) $(CONSOLE)/index.html $(CONSOLE)/vite.config.ts
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: release ## Build and start everything on this machine with a simulated day; Ctrl-C drains and stops
+	@exec target/release/tongxing demo $(ARGS)
+
+.PHONY: up
+up: release ## Build and start everything on this machine, without the simulated day
+	@exec target/release/tongxing up $(ARGS)
+
+.PHONY: test
+test: doctor engine console ## Pass every test, long scenarios in their short form with a printed seed
+	@scripts/test.sh
+
+.PHONY: test-long
+test-long: doctor engine console ## The same with full counts: 300 log kills, 1,500 engine kills, 100,000 scans (hours)
+	@TONGXING_LONG=1 scripts/test.sh
+
+.PHONY: lint
+lint: doctor console ## rustfmt, clippy, the TypeScript linter and type check, shell syntax
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@cd $(CONSOLE) && npm run --silent lint
+	@bash -n scripts/*.sh .ci/run
+
+.PHONY: deny
+deny: ## Licences, bans and sources of every dependency (advisories: see CONTRIBUTING.md)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked --version 0.20.2"; exit 1; }
+	@cargo deny --locked check licenses bans sources
+
+.PHONY: bench-http
+bench-http: release ## Lookups over HTTP beside a bare axum handler with the same answer, in one run
+	@cargo run --release --locked --package launcher --example bench_http $(ARGS)
+
+.PHONY: release
+release: doctor engine console ## Build the program with optimisation
+	@cargo build --release --locked --package launcher --package loadtest
+
+.PHONY: engine
+engine: $(ENGINE) ## Bring the embedded engine's library into the cache folder, checked against its integrity hash
+
+$(ENGINE):
+	@scripts/engine.sh "$(CACHE)" "$(ENGINE_VERSION)"
+
+.PHONY: console
+console: $(CONSOLE)/dist/index.html ## Build the web console
+
+$(CONSOLE)/node_modules/.package-lock.json: $(CONSOLE)/package-lock.json
+	@cd $(CONSOLE) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(CONSOLE)/dist/index.html: $(CONSOLE)/node_modules/.package-lock.json $(CONSOLE_SOURCES)
+	@cd $(CONSOLE) && npm run --silent build
+
+.PHONY: doctor
+doctor: ## Check the toolchain, and say what to install
+	@scripts/doctor.sh
+
+.PHONY: clean
+clean: ## Remove what was built; data and the engine's cache stay
+	@cargo clean
+	@rm -rf $(CONSOLE)/dist $(CONSOLE)/node_modules
