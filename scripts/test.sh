@@ -8,7 +8,7 @@ for tool in python3 curl; do
   command -v $tool >/dev/null || { echo "tests need $tool: apt-get install python3 python3-venv curl"; exit 1; }
 done
 cargo test --workspace --locked
-(cd dashboards/console && npx vitest run src)
+(cd dashboards/console && npm test --silent)
 cargo build --locked --package launcher
 scripts/console-test.sh
 echo "all tests passed (TONGXING_SEED=$TONGXING_SEED)"
