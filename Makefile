@@ -43,7 +43,7 @@ deny: ## Licences, bans and sources of every dependency (advisories: see CONTRIB
 
 .PHONY: bench-http
 bench-http: release ## Lookups over HTTP beside a bare axum handler with the same answer, in one run
-	@cargo run --release --locked --package launcher --example bench_http $(ARGS)
+	@scripts/bench-http.sh $(ARGS)
 
 .PHONY: release
 release: doctor engine console ## Build the program with optimisation

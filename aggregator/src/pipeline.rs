@@ -1,6 +1,6 @@
 //! The turn: gather, seal, record, insert, prove, commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -375,10 +375,19 @@ impl Aggregator {
             return Ok(BatchSealer::new(partition, first).seal(first));
         };
         let window = &mut assigned.window;
+        // All are asked before any is remembered, because remembering makes the window forget others.
+        let asked: Vec<(u64, Seen)> = scans
+            .iter()
+            .map(|(_, _, scan)| {
+                let digest = digest(scan);
+                (digest, window.ask(scan, digest))
+            })
+            .collect();
         let old_ids: Vec<_> = scans
             .iter()
-            .filter(|(_, _, scan)| window.ask(scan, digest(scan)) == Seen::PerhapsInRaw)
-            .map(|(_, _, scan)| (scan.person, scan.scan_id))
+            .zip(&asked)
+            .filter(|(_, (_, seen))| *seen == Seen::PerhapsInRaw)
+            .map(|((_, _, scan), _)| (scan.person, scan.scan_id))
             .collect();
         let in_raw = if old_ids.is_empty() {
             HashSet::new()
@@ -388,24 +397,26 @@ impl Aggregator {
             })
             .await?
         };
+        let mut in_batch = HashMap::with_capacity(scans.len());
         let mut sealer = BatchSealer::new(partition, first);
-        for (offset, appended_at, scan) in &scans {
+        for ((offset, appended_at, scan), (digest, seen)) in scans.iter().zip(asked) {
             sealer.note_time(*appended_at);
-            let digest = digest(scan);
-            let is_duplicate = match window.ask(scan, digest) {
-                Seen::New => false,
-                Seen::PerhapsInRaw => in_raw.contains(&(scan.person, scan.scan_id)),
-                Seen::Duplicate => true,
-                Seen::Conflict => {
-                    self.conflicts_total.increment(1);
-                    tracing::warn!(partition, offset, scan = %scan.scan_id, "a scan id came again with other contents; the first counts");
-                    true
-                }
+            let key = (scan.person, scan.scan_id);
+            let seen = match (in_batch.get(&key), seen) {
+                (Some(known), _) if *known == digest => Seen::Duplicate,
+                (Some(_), _) => Seen::Conflict,
+                (None, Seen::PerhapsInRaw) if in_raw.contains(&key) => Seen::Duplicate,
+                (None, seen) => seen,
             };
-            if is_duplicate {
+            if seen == Seen::Conflict {
+                self.conflicts_total.increment(1);
+                tracing::warn!(partition, offset, scan = %scan.scan_id, "a scan id came again with other contents; the first counts");
+            }
+            if matches!(seen, Seen::Duplicate | Seen::Conflict) {
                 self.duplicates_total.increment(1);
                 continue;
             }
+            in_batch.insert(key, digest);
             window.remember(scan.person, scan.scan_id, digest, *appended_at);
             sealer.push(*offset, *appended_at, scan);
         }

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http_service::read_json;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -59,12 +60,14 @@ pub fn read_items<T: DeserializeOwned>(
         .and_then(|value| value.to_str().ok());
     let media_type = content_type
         .and_then(|value| value.split(';').next())
-        .unwrap_or_default();
-    match media_type.trim() {
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    match media_type.as_str() {
         "application/json" if first_byte(body) == Some(b'[') => read_array(body),
         "application/json" => Ok(Batch {
             shape: Shape::One,
-            items: vec![Ok((read_one(body)?, body.clone()))],
+            items: vec![Ok((read_json(body)?, body.clone()))],
         }),
         "application/x-ndjson" => read_lines(body),
         _ => Err(Problem::content_type(ALLOWED)),
@@ -85,7 +88,7 @@ fn read_array<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
     }
     let read = |item: &RawValue| {
         let bytes = body.slice_ref(item.get().as_bytes());
-        read_one(&bytes).map(|value| (value, bytes))
+        read_json(&bytes).map(|value| (value, bytes))
     };
     Ok(Batch {
         shape: Shape::Array,
@@ -97,63 +100,19 @@ fn read_lines<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
     let lines: Vec<&[u8]> = body
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.trim_ascii().is_empty())
+        .take(MAX_ITEMS + 1)
         .collect();
     if lines.len() > MAX_ITEMS {
         return Err(Problem::too_many_items(MAX_ITEMS));
     }
     let read = |line: &[u8]| {
         let bytes = body.slice_ref(line);
-        read_one(&bytes).map(|value| (value, bytes))
+        read_json(&bytes).map(|value| (value, bytes))
     };
     Ok(Batch {
         shape: Shape::Lines,
         items: lines.into_iter().map(read).collect(),
     })
-}
-
-/// Reads one object. An error names the field where the reading stopped.
-pub fn read_one<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.inner();
-        if inner.is_syntax() || inner.is_eof() {
-            return Problem::malformed(inner.to_string());
-        }
-        // The position inside one item helps nobody; the field does.
-        let text = inner.to_string();
-        let reason = text
-            .split(" at line ")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        let missing = reason
-            .strip_prefix("missing field `")
-            .and_then(|rest| rest.strip_suffix('`'));
-        let unknown = reason
-            .strip_prefix("unknown field `")
-            .and_then(|rest| rest.split('`').next())
-            .filter(|_| path != ".");
-        let field = match (missing, unknown, path.as_str()) {
-            (Some(missing), _, ".") => missing.to_owned(),
-            (Some(missing), _, path) => format!("{path}.{missing}"),
-            (None, _, ".") => reason
-                .split('`')
-                .nth(1)
-                .map_or_else(|| "body".to_owned(), str::to_owned),
-            (None, _, path) => path.to_owned(),
-        };
-        let rule = if missing.is_some() {
-            "required"
-        } else {
-            "type"
-        };
-        Problem::field(field, rule, reason)
-    })?;
-    deserializer
-        .end()
-        .map_err(|error| Problem::malformed(error.to_string()))?;
-    Ok(value)
 }
 
 /// Answers in the request's shape. Each outcome is JSON text, or the item's problem.
@@ -241,7 +200,7 @@ mod tests {
         .unwrap();
         let read: Vec<bool> = batch.items.iter().map(Result::is_ok).collect();
         assert_eq!(read, [true, false, false, false]);
-        let array = super::read_items::<Item>(
+        let array = read_items::<Item>(
             &HeaderMap::from_iter([(
                 header::CONTENT_TYPE,
                 HeaderValue::from_static("application/json; charset=utf-8"),

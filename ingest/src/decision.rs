@@ -55,6 +55,12 @@ pub fn open_code(
     Ok(ValidCode { payload, status })
 }
 
+/// Nobody is known by a document (C10).
+pub fn unknown_document(language: Language) -> Problem {
+    Problem::unknown("document", "nobody is enrolled under this document")
+        .with_next_step(language.unknown())
+}
+
 /// Whether a code's time is over by its scheme and form (P4, P5).
 fn is_expired(
     payload: &CodePayload,

@@ -109,6 +109,7 @@ impl Ingest {
         let (cache, positions) = restore(&config);
         let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &positions).await?;
         feed.wait_caught_up(&log).await?;
+        wait_known_until(&feed, Timestamp::now()).await;
         let person_key = config.person_key.clone();
         let authority = Authority::new(&config.api_keys, |name| {
             person_key.hash_text("operator", name)
@@ -154,6 +155,18 @@ impl Ingest {
     /// How old this node's knowledge is, in milliseconds (S6).
     pub fn knowledge_age_ms(&self, now: Timestamp) -> i64 {
         self.feed.knowledge_age_ms(now)
+    }
+}
+
+/// Waits until every partition has stated that it knows all up to an instant. A node that answered before would call its
+/// fresh knowledge as old as the last record, or as the epoch where there is none.
+async fn wait_known_until(feed: &Feed, instant: Timestamp) {
+    while feed.failure().is_none() {
+        let now = Timestamp::now();
+        if feed.knowledge_age_ms(now) <= now.0 - instant.0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -13,7 +13,7 @@ pub const AUDIT: &str = "audit";
 /// Records that the aggregator could not store.
 pub const DEAD_LETTERS: &str = "dead-letters";
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// How long topics keep their records.
 #[derive(Debug, Clone, Copy)]

@@ -69,7 +69,7 @@ impl Traffic {
             .map(|v| WeightedIndex::new(v.hours))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            random: ChaCha8Rng::seed_from_u64(seed ^ 0x7AFF_1C),
+            random: ChaCha8Rng::seed_from_u64(seed ^ 0x007A_FF1C),
             by_share: WeightedIndex::new(profile.venues.iter().map(|v| v.share))?,
             venues,
             hours,

@@ -39,7 +39,7 @@ pub const FIRST_ID: u32 = 900_000_001;
 impl World {
     /// Places for so many people.
     pub fn new(seed: u64, profile: &Profile, people: u32) -> Self {
-        let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x5EED_0F_B1ACE5);
+        let mut random = ChaCha8Rng::seed_from_u64(seed ^ 0x005E_ED0F_B1AC);
         let all = division::all();
         let townships: Vec<&Division> = all
             .into_iter()

@@ -6,5 +6,5 @@ pub mod serving;
 
 pub use axum::Router;
 pub use problem::Problem;
-pub use reading::read_json;
+pub use reading::{read_json, refusal};
 pub use serving::{RenderMetrics, ServeError, bind, metrics_response, serve};

@@ -9,19 +9,19 @@ use serde::Serialize;
 pub struct Problem {
     /// Stable name, `urn:tongxing:problem:…`.
     #[serde(rename = "type")]
-    kind: String,
+    kind: Box<str>,
     /// One line for people.
     title: &'static str,
     /// The HTTP status.
     status: u16,
     /// What is allowed.
-    detail: String,
+    detail: Box<str>,
     /// The field that breaks a rule.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    field: Option<Box<str>>,
     /// The rule's stable name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
+    rule: Option<Box<str>>,
     /// What the checker does next, in the asked language (C10).
     #[serde(skip_serializing_if = "Option::is_none")]
     next_step: Option<&'static str>,
@@ -35,10 +35,10 @@ pub struct Problem {
 impl Problem {
     fn new(name: &str, status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("urn:tongxing:problem:{name}"),
+            kind: format!("urn:tongxing:problem:{name}").into(),
             title,
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: detail.into().into(),
             field: None,
             rule: None,
             next_step: None,
@@ -56,8 +56,8 @@ impl Problem {
             title,
             detail,
         );
-        problem.field = Some(field.into());
-        problem.rule = Some(rule.to_owned());
+        problem.field = Some(field.into().into());
+        problem.rule = Some(rule.into());
         problem
     }
 
@@ -122,7 +122,7 @@ impl Problem {
             title,
             format!("this call needs the right {right}"),
         );
-        problem.rule = Some(right.to_owned());
+        problem.rule = Some(right.into());
         problem
     }
 
@@ -135,7 +135,7 @@ impl Problem {
             title,
             detail,
         );
-        problem.field = Some(field.into());
+        problem.field = Some(field.into().into());
         problem.rule = Some("known".into());
         problem
     }
@@ -166,7 +166,7 @@ impl Problem {
     pub fn code(name: &'static str, title: &'static str, next_step: &'static str) -> Self {
         let mut problem = Self::new(name, StatusCode::UNPROCESSABLE_ENTITY, title, title);
         problem.field = Some("code".into());
-        problem.rule = Some(name.trim_start_matches("code-").to_owned());
+        problem.rule = Some(name.trim_start_matches("code-").into());
         problem.next_step = Some(next_step);
         problem
     }
@@ -184,7 +184,7 @@ impl Problem {
     pub fn conflict(field: &str, detail: &str) -> Self {
         let title = "The id was used for something else";
         let mut problem = Self::new("conflict", StatusCode::CONFLICT, title, detail);
-        problem.field = Some(field.to_owned());
+        problem.field = Some(field.into());
         problem
     }
 
@@ -233,8 +233,8 @@ impl Problem {
     #[must_use]
     pub fn within(mut self, parent: &str) -> Self {
         self.field = Some(match self.field {
-            Some(field) => format!("{parent}.{field}"),
-            None => parent.to_owned(),
+            Some(field) => format!("{parent}.{field}").into(),
+            None => parent.into(),
         });
         self
     }

@@ -15,16 +15,18 @@ const LONGEST_NAME: usize = 40;
 pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        // Whether the body is JSON at all comes first, wherever the reading stopped.
+        if let Err(error) = serde_json::from_slice::<&RawValue>(bytes) {
+            return Problem::malformed(error.to_string());
+        }
         let path = error.path().to_string();
         let inner = error.inner();
         if inner.is_data() {
-            return refusal(&path, &inner.to_string());
+            refusal(&path, &inner.to_string())
+        } else {
+            // serde_json calls a number in an enum's place a syntax error.
+            Problem::field(field(&path), "type", "has the wrong type")
         }
-        // serde_json calls a number in an enum's place a syntax error, although the body is JSON.
-        if serde_json::from_slice::<&RawValue>(bytes).is_ok() {
-            return Problem::field(field(&path), "type", "has the wrong type");
-        }
-        Problem::malformed(inner.to_string())
     })?;
     deserializer
         .end()
@@ -32,8 +34,8 @@ pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// What serde's message means for the field at `path`.
-fn refusal(path: &str, message: &str) -> Problem {
+/// What serde's message means for the field at `path`; `.` is the whole.
+pub fn refusal(path: &str, message: &str) -> Problem {
     let reason = message
         .rsplit_once(" at line ")
         .map_or(message, |(reason, _)| reason);
@@ -165,7 +167,14 @@ mod tests {
 
     #[test]
     fn what_is_not_json_names_no_field() {
-        for json in ["", "{", r#"{"count":"#, r#"{"count":1}x"#, "\u{1}"] {
+        for json in [
+            "",
+            "{",
+            r#"{"count":"#,
+            r#"{"colour":["#,
+            r#"{"count":1}x"#,
+            "\u{1}",
+        ] {
             let problem = read_json::<Outer>(json.as_bytes()).unwrap_err();
             assert_eq!(problem.status(), 400, "{json}");
         }
@@ -180,7 +189,7 @@ mod tests {
             r#"{"count":1,"inner":{"number":$}}"#,
             r#"{"count":1,$:1}"#,
             r#"{"count":1,"inner":{"number":"a",$:1}}"#,
-            r#"{$:1}"#,
+            "{$:1}",
             "$",
             r#"{"count":1,"kind":{$:1}}"#,
         ] {

@@ -23,7 +23,9 @@ pub struct ServeError {
 
 /// Binds an address; from then on connections wait to be served.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError { address, source })
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError { address, source })
 }
 
 /// Serves until `shutdown` resolves, then answers what is under way.
@@ -37,7 +39,9 @@ pub async fn serve(
             tracing::debug!(%error, "TCP_NODELAY is not set");
         }
     });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown)
+        .await
 }
 
 /// Metrics in Prometheus's text format.

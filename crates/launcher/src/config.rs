@@ -63,7 +63,7 @@ pub struct LocalOptions {
     /// How many days ago a scan may have happened, 1 to 45 [default: 31].
     #[arg(long, env = "TONGXING_LATENESS_DAYS")]
     pub lateness_days: Option<u32>,
-    /// Knowledge older than this many milliseconds makes green answers stale [default: 60000].
+    /// Knowledge older than this many milliseconds makes green answers stale, 1 to 86400000 [default: 60000].
     #[arg(long, env = "TONGXING_STALE_AFTER_MS")]
     pub stale_after_ms: Option<i64>,
     /// How long scans are gathered before they are inserted, in milliseconds, 10 to 10000 [default: 200].
@@ -74,7 +74,7 @@ pub struct LocalOptions {
     #[arg(long, env = "TONGXING_REPAIR")]
     pub repair: Option<bool>,
     /// Listen beyond loopback without TLS.
-    #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
+    #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT", num_args = 0..=1, default_missing_value = "true")]
     pub allow_plaintext: Option<bool>,
 }
 
@@ -169,6 +169,17 @@ impl LocalConfig {
             512 << 20,
             1 << 42,
         )?;
+        if !(1..=86_400_000).contains(&config.stale_after_ms) {
+            let value = config.stale_after_ms;
+            bail!("stale_after_ms must lie between 1 and 86400000, not {value}");
+        }
+        if let Some(url) = &config.clickhouse_url {
+            let host = url.strip_prefix("http://").unwrap_or_default();
+            if host.is_empty() || host.starts_with(['/', ':']) || host.contains(char::is_whitespace)
+            {
+                bail!("clickhouse_url must be http://host:port, not {url:?}");
+            }
+        }
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if config.clickhouse_database.is_empty() || !config.clickhouse_database.chars().all(is_name)
         {

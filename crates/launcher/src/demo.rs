@@ -41,7 +41,8 @@ pub async fn run(options: DemoOptions, metrics: RenderMetrics) -> Result<()> {
     let config = LocalConfig::resolve(options.local.clone())?;
     println!("starting in {} …", config.data.display());
     let deployment = Deployment::start(config.clone(), metrics).await?;
-    println!("console     http://{}", config.query_listen);
+    // The simulated traffic is synthetic, which the console shows only when asked.
+    println!("console     http://{}/?traffic=1", config.query_listen);
     println!(
         "ingest      http://{}   (secrets in {}/keys/api-secrets)",
         config.ingest_listen,

@@ -65,8 +65,12 @@ impl Deployment {
     pub async fn start(config: LocalConfig, metrics: RenderMetrics) -> Result<Self> {
         std::fs::create_dir_all(&config.data)
             .with_context(|| format!("data: create {}", config.data.display()))?;
-        let ingest_listener = http_service::bind(config.ingest_listen).await.context("ingest_listen")?;
-        let query_listener = http_service::bind(config.query_listen).await.context("query_listen")?;
+        let ingest_listener = http_service::bind(config.ingest_listen)
+            .await
+            .context("ingest_listen")?;
+        let query_listener = http_service::bind(config.query_listen)
+            .await
+            .context("query_listen")?;
         let keys_folder = config.data.join("keys");
         keys::create_missing(&keys_folder)?;
         let keys = keys::read(&keys_folder)?;
@@ -85,7 +89,11 @@ impl Deployment {
             store: store.clone(),
             complete_up_to: complete_up_to(&log),
         });
-        servers.push(serve(query::router(query, metrics), query_listener, stopped.clone()));
+        servers.push(serve(
+            query::router(query, metrics),
+            query_listener,
+            stopped.clone(),
+        ));
         let linger = Duration::from_millis(config.linger_ms);
         let aggregator_config = AggregatorConfig {
             linger,
@@ -199,7 +207,8 @@ fn store_config(config: &LocalConfig) -> Result<StoreConfig> {
         .clickhouse_password_file
         .as_deref()
         .map(keys::read_secret)
-        .transpose()?;
+        .transpose()
+        .context("clickhouse_password_file")?;
     Ok(StoreConfig {
         url: config.clickhouse_url.clone().unwrap_or_else(embedded),
         database: config.clickhouse_database.clone(),
@@ -287,7 +296,8 @@ pub fn store_of(options: StoreOptions) -> Result<Store> {
         .clickhouse_password_file
         .as_deref()
         .map(keys::read_secret)
-        .transpose()?;
+        .transpose()
+        .context("clickhouse_password_file")?;
     Ok(Store::new(&StoreConfig {
         url: options.clickhouse_url,
         database: options.clickhouse_database,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::macros::{self, Expansion};
+use crate::period::askable;
 use crate::service::{Query, store_problem};
 
 /// The dashboards' files.
@@ -51,12 +52,18 @@ pub fn find(uid: &str) -> Result<Value, Problem> {
 /// Runs one panel's SQL, or a variable's, for a range.
 pub async fn run(query: &Query, sql: &str, asked: &PanelQuery) -> Result<Value, Problem> {
     let read = |field: &str, text: &str| {
-        Timestamp::parse_rfc3339(text).map_err(|e| Problem::field(field, "rfc3339", e.to_string()))
+        let time = Timestamp::parse_rfc3339(text)
+            .map_err(|e| Problem::field(field, "rfc3339", e.to_string()))?;
+        askable(field, time)
     };
     let (from, to) = (read("from", &asked.from)?, read("to", &asked.to)?);
     if to <= from || to.0 - from.0 > LONGEST_DAYS * 86_400_000 {
         let detail = format!("must be later than from, by at most {LONGEST_DAYS} days");
         return Err(Problem::field("to", "range", detail));
+    }
+    if !(1..=LONGEST_DAYS as u64 * 86_400).contains(&asked.interval_s) {
+        let detail = format!("must lie between 1 second and {LONGEST_DAYS} days");
+        return Err(Problem::field("interval_s", "range", detail));
     }
     let variables: Vec<_> = asked
         .variables
@@ -66,7 +73,7 @@ pub async fn run(query: &Query, sql: &str, asked: &PanelQuery) -> Result<Value, 
     let expansion = Expansion {
         from,
         to,
-        interval_s: asked.interval_s.max(1),
+        interval_s: asked.interval_s,
         variables: &variables,
     };
     let sql = macros::expand(sql, &expansion)
@@ -109,7 +116,10 @@ pub fn variable_sql(dashboard: &Value, name: &str) -> Result<String, Problem> {
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default();
-    let found = variables.iter().find(|candidate| candidate["name"] == name);
+    // A custom variable's `query` lists its values; it is no SQL.
+    let found = variables
+        .iter()
+        .find(|candidate| candidate["name"] == name && candidate["type"] == "query");
     found
         .and_then(|variable| variable["query"].as_str())
         .map(str::to_owned)

@@ -73,44 +73,17 @@ struct Row {
     figures: Figures,
 }
 
-const SUMS: [&str; 14] = [
-    "registrations",
-    "entries",
-    "exits",
-    "fever",
-    "red_encounters",
-    "refusals",
-    "male",
-    "female",
-    "sex_unknown",
-    "age_0_14",
-    "age_15_39",
-    "age_40_59",
-    "age_60_up",
-    "age_unknown",
-];
-
-/// Columns that a grid's rollup has.
-const GRID_SUMS: [&str; 4] = ["registrations", "fever", "red_encounters", "refusals"];
-
 /// The figures from a rollup.
 pub(crate) fn rollup_columns(selection: &Selection) -> String {
-    let sums: &[&str] = if selection.table == "grid_day" {
-        &GRID_SUMS
-    } else {
-        &SUMS
-    };
-    let mut columns: Vec<String> = sums
+    let table = selection.table;
+    let sums = selection
+        .sums
         .iter()
-        .map(|name| format!("sum({table}.{name}) AS {name}", table = selection.table))
-        .collect();
-    for state in ["people", "fever_people"] {
-        columns.push(format!(
-            "uniqExactMerge({}.{state}) AS {state}",
-            selection.table
-        ));
-    }
-    columns.join(", ")
+        .map(|name| format!("sum({table}.{name}) AS {name}"));
+    let states = ["people", "fever_people"]
+        .into_iter()
+        .map(|name| format!("uniqExactMerge({table}.{name}) AS {name}"));
+    sums.chain(states).collect::<Vec<_>>().join(", ")
 }
 
 /// The same figures from raw scans.

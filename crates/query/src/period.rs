@@ -5,6 +5,19 @@ use scan_model::Timestamp;
 use scan_model::time::{DAY_MS, HOUR_MS};
 use serde::{Deserialize, Serialize};
 
+/// The first and last instant that may be asked for: 2000-01-01 and 2100-01-01 in Shanghai. The store counts seconds in
+/// 32 bits and silently wraps around beyond 1970 and 2106.
+const ASKABLE: std::ops::RangeInclusive<i64> = 946_656_000_000..=4_102_416_000_000;
+
+/// Checks that the store can tell an instant from others.
+pub fn askable(field: &str, time: Timestamp) -> Result<Timestamp, Problem> {
+    if ASKABLE.contains(&time.0) {
+        return Ok(time);
+    }
+    let detail = "must lie between 2000-01-01 and 2100-01-01";
+    Err(Problem::field(field, "range", detail))
+}
+
 /// The step of a series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +91,7 @@ impl Period {
         let to = to.map_or(Ok(from.day_start().plus_ms(DAY_MS).max(from)), |text| {
             read("to", text, true)
         })?;
+        let (from, to) = (askable("from", from)?, askable("to", to)?);
         if to <= from {
             return Err(Problem::field(
                 "to",

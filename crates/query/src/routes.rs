@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query as UrlQuery, State};
-use axum::http::{StatusCode, header};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query as UrlQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_service::{Problem, RenderMetrics, metrics_response};
+use http_service::{Problem, RenderMetrics, metrics_response, read_json, refusal};
 use scan_model::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,6 +22,9 @@ use crate::{console, flow, statistics};
 
 /// The OpenAPI document as served; a test holds it true.
 pub const OPENAPI: &str = include_str!("../openapi.json");
+
+/// Largest body of a panel or variable request, in bytes (INV-6).
+const MAX_BODY: usize = 64 << 10;
 
 /// Every route of the service.
 pub fn router(query: Arc<Query>, metrics: RenderMetrics) -> Router {
@@ -43,6 +47,7 @@ pub fn router(query: Arc<Query>, metrics: RenderMetrics) -> Router {
             "/openapi.json",
             get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }),
         )
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .fallback(console::file)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(query)
@@ -63,6 +68,7 @@ struct Asked {
 }
 
 type AskedQuery = Result<UrlQuery<Asked>, QueryRejection>;
+type PanelBody = Result<Bytes, BytesRejection>;
 type IdPath = Result<Path<u32>, PathRejection>;
 
 fn id_of(path: IdPath, field: &str) -> Result<u32, Problem> {
@@ -71,15 +77,14 @@ fn id_of(path: IdPath, field: &str) -> Result<u32, Problem> {
 }
 
 fn asked_of(asked: AskedQuery) -> Result<Asked, Problem> {
-    let explain = "takes from, to (dates or RFC 3339 times), step (hour, day), records (all, corrected), traffic (real, synthetic, all)";
     asked.map(|UrlQuery(asked)| asked).map_err(|error| {
         let text = error.body_text();
-        let reason = text.rsplit(": ").next().unwrap_or_default();
-        let field = ["step", "records", "traffic", "from", "to"]
-            .into_iter()
-            .find(|name| text.contains(&format!("{name}:")))
-            .unwrap_or("query");
-        Problem::field(field, "allowed", format!("{reason}; {explain}"))
+        let (_, reason) = text.split_once(": ").unwrap_or(("", &text));
+        let at_field = reason
+            .split_once(": ")
+            .filter(|(path, _)| !path.contains(' '));
+        let (path, message) = at_field.unwrap_or((".", reason));
+        refusal(path, message)
     })
 }
 
@@ -208,16 +213,44 @@ async fn list_dashboards() -> Json<Value> {
     Json(dashboards::all().into_iter().map(summary).collect())
 }
 
-async fn dashboard(Path(uid): Path<String>) -> Result<Json<Value>, Problem> {
+fn not_text(field: &str) -> Problem {
+    Problem::field(field, "utf8", "must be UTF-8 text")
+}
+
+async fn dashboard(uid: Result<Path<String>, PathRejection>) -> Result<Json<Value>, Problem> {
+    let Path(uid) = uid.map_err(|_| not_text("uid"))?;
     dashboards::find(&uid).map(Json)
+}
+
+/// What a panel or variable is asked for.
+fn panel_query(headers: &HeaderMap, body: PanelBody) -> Result<PanelQuery, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let media_type = content_type
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default();
+    if !media_type.trim().eq_ignore_ascii_case("application/json") {
+        return Err(Problem::content_type("application/json"));
+    }
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(MAX_BODY),
+        _ => Problem::malformed("the body ended early"),
+    })?;
+    read_json(&body)
 }
 
 async fn panel(
     State(query): State<Arc<Query>>,
-    Path((uid, panel)): Path<(String, u64)>,
-    Json(asked): Json<PanelQuery>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: PanelBody,
 ) -> Result<Json<Value>, Problem> {
+    let asked = panel_query(&headers, body)?;
+    let Path((uid, panel)) = path.map_err(|_| not_text("panel"))?;
     let dashboard = dashboards::find(&uid)?;
+    let panel = panel
+        .parse()
+        .map_err(|_| Problem::field("panel", "number", "must be a panel's number"))?;
     let mut frames = Vec::new();
     for sql in dashboards::panel_sql(&dashboard, panel)? {
         frames.push(dashboards::run(&query, &sql, &asked).await?);
@@ -229,9 +262,12 @@ async fn panel(
 
 async fn variable(
     State(query): State<Arc<Query>>,
-    Path((uid, name)): Path<(String, String)>,
-    Json(asked): Json<PanelQuery>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: PanelBody,
 ) -> Result<Json<Value>, Problem> {
+    let asked = panel_query(&headers, body)?;
+    let Path((uid, name)) = path.map_err(|_| not_text("variable"))?;
     let sql = dashboards::variable_sql(&dashboards::find(&uid)?, &name)?;
     dashboards::run(&query, &sql, &asked).await.map(Json)
 }

@@ -60,7 +60,30 @@ pub struct Selection {
     pub raw: String,
     /// The rollup's time column.
     pub time: &'static str,
+    /// The rollup's sums.
+    pub sums: &'static [&'static str],
 }
+
+/// Sums of the hourly rollups.
+const FLOW_SUMS: &[&str] = &[
+    "registrations",
+    "entries",
+    "exits",
+    "fever",
+    "red_encounters",
+    "refusals",
+    "male",
+    "female",
+    "sex_unknown",
+    "age_0_14",
+    "age_15_39",
+    "age_40_59",
+    "age_60_up",
+    "age_unknown",
+];
+
+/// Sums of the daily rollups.
+const DAY_SUMS: &[&str] = &["registrations", "fever", "red_encounters", "refusals"];
 
 impl Scope {
     /// The division with this code.
@@ -83,12 +106,14 @@ impl Scope {
                 rollup: format!("venue = {id}"),
                 raw: format!("site_kind = 'venue' AND site = {id} AND {FLOW}"),
                 time: "hour",
+                sums: FLOW_SUMS,
             },
             Self::Grid(id) => Selection {
                 table: "grid_day",
                 rollup: format!("grid = {id}"),
                 raw: format!("site_kind = 'grid' AND site = {id} AND kind = 'grid_collection'"),
                 time: "day",
+                sums: DAY_SUMS,
             },
             Self::Region(code) => {
                 let within = within_division(code);
@@ -97,8 +122,29 @@ impl Scope {
                     rollup: within.clone(),
                     raw: format!("site_kind IN ('venue', 'compound') AND {within} AND {FLOW}"),
                     time: "hour",
+                sums: FLOW_SUMS,
                 }
             }
+        }
+    }
+}
+
+impl Scope {
+    /// How to select its parts, and the expression that names a part: a venue by tester (T1), a grid by worker (T3), a
+    /// division by venue type (T5).
+    pub fn select_parts(self) -> (Selection, &'static str) {
+        match self {
+            Self::Venue(_) => {
+                let by_tester = Selection {
+                    table: "tester_day",
+                    time: "day",
+                    sums: DAY_SUMS,
+                    ..self.select()
+                };
+                (by_tester, "lower(hex(tester))")
+            }
+            Self::Grid(_) => (self.select(), "lower(hex(worker))"),
+            Self::Region(_) => (self.select(), "toString(venue_type)"),
         }
     }
 }

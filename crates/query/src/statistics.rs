@@ -47,32 +47,20 @@ pub async fn totals(
     store.row(&sql, &[]).await
 }
 
-/// The shares of a scope: a venue by tester (T1), a grid by worker (T3), a division by venue type (T5).
+/// The shares of a scope's parts.
 pub async fn shares(
     store: &Store,
     scope: Scope,
     period: Period,
     traffic: Traffic,
 ) -> Result<Vec<Share>, StoreError> {
-    let (table, part, condition) = match scope {
-        Scope::Venue(id) => ("tester_day", "lower(hex(tester))", format!("venue = {id}")),
-        Scope::Grid(id) => ("grid_day", "lower(hex(worker))", format!("grid = {id}")),
-        Scope::Region(_) => ("region_hour", "toString(venue_type)", scope.select().rollup),
-    };
-    let mut selection = scope.select();
-    if table == "tester_day" {
-        // Testers have a day's figures, of the same columns as a grid's.
-        selection = Scope::Grid(0).select();
-        selection.table = table;
-    }
-    let columns = if table == "tester_day" {
-        rollup_columns(&Scope::Grid(0).select()).replace("grid_day.", "tester_day.")
-    } else {
-        rollup_columns(&selection)
-    };
+    let (selection, part) = scope.select_parts();
     let sql = format!(
         "SELECT {part} AS part, {columns} FROM {table}
          WHERE {condition} AND {traffic} AND {time} GROUP BY part ORDER BY part",
+        columns = rollup_columns(&selection),
+        table = selection.table,
+        condition = selection.rollup,
         traffic = traffic.condition(),
         time = rollup_time(&selection, period),
     );

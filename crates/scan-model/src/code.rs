@@ -90,7 +90,8 @@ pub enum CodeError {
 /// The keys in force. New codes are sealed under the newest; all of them open codes.
 #[derive(Clone)]
 pub struct CodeKeys {
-    ciphers: Box<[Option<Aes256>; 256]>,
+    /// By key id; 256 of them, so that a key id byte always has a place.
+    ciphers: Box<[Option<Aes256>]>,
     newest: u8,
 }
 
@@ -106,7 +107,7 @@ impl CodeKeys {
     /// Takes key id → 32 secret bytes; the highest id seals.
     pub fn new(keys: &BTreeMap<u8, [u8; 32]>) -> Result<Self, CodeKeysError> {
         let newest = *keys.keys().next_back().ok_or(CodeKeysError::Empty)?;
-        let mut ciphers = Box::new([const { None }; 256]);
+        let mut ciphers: Box<[Option<Aes256>]> = (0..256).map(|_| None).collect();
         for (id, key) in keys {
             ciphers[usize::from(*id)] = Some(Aes256::new(&(*key).into()));
         }

@@ -102,8 +102,8 @@ pub fn township_range(code: u32) -> (u32, u32) {
         return (code, code);
     }
     let span = match code {
-        _ if code % 10_000 == 0 => 10_000,
-        _ if code % 100 == 0 => 100,
+        _ if code.is_multiple_of(10_000) => 10_000,
+        _ if code.is_multiple_of(100) => 100,
         _ => 1,
     };
     (code * 1000, (code + span) * 1000 - 1)

@@ -1,5 +1,7 @@
 //! The wire form never changes under a version: these bytes were written once and must be written, and read, for ever.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use scan_model::codec::{self, CodecError, WireRecord};
 use scan_model::enrolment::{Enrolment, Sex, Verification};

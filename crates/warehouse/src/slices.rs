@@ -108,7 +108,7 @@ impl Rollup {
             "SELECT {selected} FROM {} AS t WHERE _partition_value = {partition} {grouping}",
             self.table
         );
-        self.digest_of(&inner, |name| name.to_owned())
+        self.digest_of(&inner, str::to_owned)
     }
 
     /// Digest of what the raw rows of a slice come to.

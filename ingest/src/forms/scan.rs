@@ -269,7 +269,7 @@ mod tests {
         for (field, value) in change.as_object().unwrap() {
             json[field] = value.clone();
         }
-        let form: ScanForm = crate::bulk::read_one(json.to_string().as_bytes())
+        let form: ScanForm = http_service::read_json(json.to_string().as_bytes())
             .map_err(|problem| serde_json::to_value(problem).unwrap())?;
         form.check(now, LATENESS_MS)
             .map_err(|problem| serde_json::to_value(problem).unwrap())
@@ -309,7 +309,7 @@ mod tests {
                 "uuid_v7",
             ),
             (
-                r#"{"scan_id":"019faa5b-0000-7000-8000-000000000001"}"#,
+                r#"{"scan_id":"01b00000-0000-7000-8000-000000000001"}"#,
                 "scan_id",
                 "not_in_future",
             ),
@@ -327,7 +327,7 @@ mod tests {
             (r#"{"venue":null}"#, "venue", "required"),
             (r#"{"grid":1}"#, "grid", "belongs_to_kind"),
             (r#"{"code":null}"#, "code", "exactly_one"),
-            (r#"{"kind":"stroll"}"#, "kind", "type"),
+            (r#"{"kind":"stroll"}"#, "kind", "allowed"),
             (r#"{"party":"x"}"#, "party", "uuid"),
             (
                 r#"{"corrects":"019aa5b0-0000-7000-8000-000000000001"}"#,

@@ -15,7 +15,7 @@ use status_cache::feed::CODE_REVOCATIONS;
 use super::audit;
 use super::facts::APPLY_WAIT;
 use crate::authority::Right;
-use crate::bulk;
+use crate::bulk::{self, Shape};
 use crate::forms::DocumentForm;
 use crate::forms::fact::named_person;
 use crate::problem::{self, Problem};
@@ -98,13 +98,18 @@ async fn revoke_one(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::IssueCodes)?;
     let body = bulk::read_body(body).await?;
-    let form: RevocationForm = bulk::read_one(&body)?;
+    let batch = bulk::read_items::<RevocationForm>(headers, &body)?;
+    let (Shape::One, Some(item)) = (batch.shape, batch.items.into_iter().next()) else {
+        return Err(Problem::malformed("send one object"));
+    };
+    let (form, _) = item?;
     let now = Timestamp::now();
     let (person, status) = known(ingest, form.person.as_deref(), form.document.as_ref(), now)?;
     let revocation = CodeRevocation {
         person,
-        // The table keeps minutes, rounded up; a second more ends codes of this very second too.
-        valid_from: now.plus_ms(1000),
+        // The table keeps minutes, rounded up; a second more ends codes of this very second too. Codes issued since a
+        // revocation of this same minute bear its instant, and must end as well.
+        valid_from: now.plus_ms(1000).max(status.codes_valid_from.plus_ms(1)),
         recorded_at: now,
         supplied_by: caller.operator,
         change: status.version.wrapping_add(1),

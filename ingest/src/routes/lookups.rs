@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -25,8 +26,10 @@ const MAX_LOOKUPS: usize = 1000;
 pub async fn by_code(
     State(ingest): State<Arc<Ingest>>,
     headers: HeaderMap,
-    Path(code): Path<String>,
+    code: Result<Path<String>, PathRejection>,
 ) -> Response {
+    // A path that is not text holds no code.
+    let code = code.map_or_else(|_| String::new(), |Path(code)| code);
     match look_up(&ingest, &headers, &code) {
         Ok(answer) => bulk::json(StatusCode::OK, "application/json", answer),
         Err(problem) => problem.into_response(),
@@ -112,14 +115,14 @@ async fn answer_many(
                 return Err(Problem::too_many_items(MAX_LOOKUPS));
             }
             let now = Timestamp::now();
-            let answers = codes
+            let answers: Vec<_> = codes
                 .iter()
                 .map(|code| answer_code(ingest, code, now, language))
                 .collect();
-            ingest
-                .instruments
-                .lookups_answered
-                .increment(codes.len() as u64);
+            let answered = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+            let refused = answers.len() as u64 - answered;
+            ingest.instruments.lookups_answered.increment(answered);
+            ingest.instruments.lookups_refused.increment(refused);
             Ok(bulk::respond(Shape::Array, StatusCode::OK, answers))
         }
         LookupsForm {
@@ -157,7 +160,7 @@ async fn answer_document(
     let found = ingest.cache.get(identity.person, now);
     let status = found
         .filter(|status| status.residue == identity.residue())
-        .ok_or_else(|| Problem::unknown("document", language.unknown()))?;
+        .ok_or_else(|| decision::unknown_document(language))?;
     let mut answer = String::with_capacity(512);
     let ruleset = ingest.ruleset.load();
     let context = AnswerContext {

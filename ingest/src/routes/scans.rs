@@ -178,20 +178,33 @@ fn prepare(
             )
         })?),
     };
-    let (person, status, carrier) = identify(ingest, caller, &checked.subject, now, language)?;
-    let body_hash = hash(bytes);
-    match ingest.answers.recall(person, checked.scan_id, body_hash) {
-        Recollection::Repeat(outcome) => return Ok(Ready::Answered(outcome)),
-        Recollection::Conflict(problem) => return Err(problem),
-        Recollection::New => {}
+    let identified = identify(ingest, caller, &checked.subject, now, language);
+    let body_hash = hash(bytes.trim_ascii());
+    // A retry gets its answer even where the code has expired or been ended since.
+    let person = match (&identified, &checked.subject) {
+        (Ok((person, ..)), _) => Some(*person),
+        (Err(_), Subject::Code(code)) => {
+            let payload = ingest.code_keys.load().open(code).ok();
+            payload.map(|payload| payload.person)
+        }
+        (Err(_), Subject::Document(_)) => None,
+    };
+    if let Some(person) = person {
+        match ingest.answers.recall(person, checked.scan_id, body_hash) {
+            Recollection::Repeat(outcome) => return Ok(Ready::Answered(outcome)),
+            Recollection::Conflict(problem) => return Err(problem),
+            Recollection::New => {}
+        }
     }
+    let (person, status, carrier) = identified?;
     let ruleset = ingest.ruleset.load();
     let colour = ruleset.colour(status.active);
     let passes = ruleset.rule(colour).passes;
     let refuses = checked.kind == ScanKind::QuickCheckIn
         && colour == Colour::RED
         && ingest.config.refuse_red_check_ins;
-    let default = if passes {
+    // A check-in that the city does not refuse is let in (C3).
+    let default = if passes || checked.kind == ScanKind::QuickCheckIn {
         Disposition::Admitted
     } else {
         Disposition::Refused
@@ -290,7 +303,7 @@ fn identify(
             let found = ingest.cache.get(identity.person, now);
             let status = found
                 .filter(|status| status.residue == identity.residue())
-                .ok_or_else(|| Problem::unknown("document", language.unknown()))?;
+                .ok_or_else(|| decision::unknown_document(language))?;
             Ok((identity.person, status, Carrier::Document))
         }
     }

@@ -8,13 +8,17 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use registry::command::{Body as CommandBody, MAX_SITES};
 use registry::state::RULE_VERSION;
-use registry::{Command, RegistryError, SiteForm};
+use registry::{Command, RegistryError, Site, SiteForm};
+use scan_model::codec::MAX_RECORD;
 use scan_model::{SiteKind, Timestamp};
 
 use crate::authority::Right;
 use crate::bulk;
 use crate::problem::{self, Problem};
 use crate::service::Ingest;
+
+/// Bytes of sites in one command; a command's own fields take less than the rest of a record.
+const MAX_COMMAND: usize = MAX_RECORD - 1024;
 
 /// `POST /v1/venues:import`.
 pub async fn import_venues(
@@ -49,6 +53,42 @@ pub async fn import_compounds(
         .unwrap_or_else(IntoResponse::into_response)
 }
 
+/// A site that fits into a command.
+fn fitting(site: Site) -> Result<Site, Problem> {
+    if decoded_size(&site) <= MAX_COMMAND {
+        return Ok(site);
+    }
+    let detail = format!("must have at most {MAX_COMMAND} bytes together");
+    Err(Problem::field("checkpoints", "size", detail))
+}
+
+/// Sites in commands that stay within the largest record, in order.
+fn commands_of(sites: Vec<(usize, Site)>) -> Vec<Vec<(usize, Site)>> {
+    let mut commands: Vec<Vec<(usize, Site)>> = Vec::new();
+    let mut size = 0;
+    for item in sites {
+        let item_size = decoded_size(&item.1);
+        match commands.last_mut() {
+            Some(last) if last.len() < MAX_SITES && size + item_size <= MAX_COMMAND => {
+                size += item_size;
+                last.push(item);
+            }
+            _ => {
+                size = item_size;
+                commands.push(vec![item]);
+            }
+        }
+    }
+    commands
+}
+
+/// An upper bound of what the codec counts for a site, on the wire and in memory.
+fn decoded_size(site: &Site) -> usize {
+    let text = |text: &String| size_of::<String>() + text.len();
+    let checkpoints: usize = site.checkpoints.iter().map(text).sum();
+    2 * size_of::<Site>() + site.name.len() + site.address.len() + checkpoints
+}
+
 async fn import(
     ingest: &Ingest,
     headers: &HeaderMap,
@@ -67,13 +107,13 @@ async fn import(
             form.into_site(kind)
                 .map_err(|e| Problem::field(e.field, "allowed", e.rule))
         });
-        outcomes.push(site.map(|site| {
+        outcomes.push(site.and_then(fitting).map(|site| {
             let id = site.site.id.0;
             sites.push((index, site));
             format!(r#"{{"id":{id}}}"#)
         }));
     }
-    for chunk in sites.chunks(MAX_SITES) {
+    for chunk in commands_of(sites) {
         let command = Command {
             id: uuid::Uuid::now_v7().as_u128(),
             time: Timestamp::now(),
@@ -85,7 +125,7 @@ async fn import(
                 RegistryError::Log(error) => problem::from_log(error),
                 other => Problem::unavailable(other.to_string()),
             };
-            for (index, _) in chunk {
+            for (index, _) in &chunk {
                 outcomes[*index] = Err(problem.clone());
             }
         }

@@ -98,6 +98,16 @@ struct Classification {
     query_class: u32,
 }
 
+/// The `query_class` of statements that act on more than data: SET, USE, SYSTEM, KILL, and any INTO OUTFILE.
+const CONTROL: u32 = 3;
+
+/// What a text of SQL holds.
+pub(super) struct Classified {
+    pub statements: u32,
+    /// Whether it is of the class that acts on more than data.
+    pub is_control: bool,
+}
+
 /// The loaded library. Loading it runs its initialisers, so it is loaded once a process.
 pub(super) struct Library {
     functions: Functions,
@@ -179,8 +189,8 @@ impl Handle {
         unsafe { *self.raw }
     }
 
-    /// How many statements a text holds; 0 where the engine cannot say.
-    pub(super) fn statement_count(&mut self, sql: &[u8]) -> u32 {
+    /// What a text holds; `None` where the engine cannot say.
+    pub(super) fn classify(&mut self, sql: &[u8]) -> Option<Classified> {
         let mut answer = Classification {
             struct_size: size_of::<Classification>() as u32,
             statement_count: 0,
@@ -198,11 +208,10 @@ impl Handle {
                 &raw mut answer,
             )
         };
-        if outcome == 0 {
-            answer.statement_count
-        } else {
-            0
-        }
+        (outcome == 0).then_some(Classified {
+            statements: answer.statement_count,
+            is_control: answer.query_class == CONTROL,
+        })
     }
 
     /// Runs a statement. The error is ClickHouse's text.

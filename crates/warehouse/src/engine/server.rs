@@ -55,11 +55,14 @@ fn server_arguments(memory_bytes: u64) -> Vec<String> {
     arguments
 }
 
-/// Arguments of every handle: an insert is one block, all or nothing, and visible when answered.
-const HANDLE_ARGUMENTS: [&str; 8] = [
+/// Arguments of every handle: an insert is one block, all or nothing, and visible when answered. Nothing is compiled to
+/// machine code: without a cache for it, each statistics query would be compiled anew, for up to 150 ms.
+const HANDLE_ARGUMENTS: [&str; 10] = [
     "--async_insert=0",
     "--implicit_select=0",
     "--compile_expressions=0",
+    "--compile_aggregate_expressions=0",
+    "--compile_sort_description=0",
     "--max_threads=2",
     "--max_insert_block_size=10000000",
     "--min_insert_block_size_rows=10000000",
@@ -163,10 +166,9 @@ impl EngineServer {
 }
 
 fn run_on(handle: &mut Handle, request: &EngineRequest) -> Result<Answer, String> {
-    for statement in [request.database_statement(), request.settings_statement()] {
-        if let Some(statement) = statement {
-            handle.query(statement.as_bytes(), "Null", &[])?;
-        }
+    let statements = [request.database_statement(), request.settings_statement()];
+    for statement in statements.into_iter().flatten() {
+        handle.query(statement.as_bytes(), "Null", &[])?;
     }
     let is_blank = request.text.trim_ascii().is_empty();
     if is_blank {
@@ -180,13 +182,28 @@ fn run_on(handle: &mut Handle, request: &EngineRequest) -> Result<Answer, String
         }
         return handle.insert(parts.sql, parts.format, parts.data);
     }
-    if handle.statement_count(&request.text) > 1 {
-        return Err(
-            "Code: 62. DB::Exception: Multi-statements are not allowed. (SYNTAX_ERROR)".into(),
-        );
+    if let Some(classified) = handle.classify(&request.text) {
+        if classified.statements > 1 {
+            return Err(
+                "Code: 62. DB::Exception: Multi-statements are not allowed. (SYNTAX_ERROR)".into(),
+            );
+        }
+        // The engine's library would write the file itself, whatever `readonly` says.
+        if classified.is_control && mentions_outfile(&request.text) {
+            return Err(
+                "Code: 358. DB::Exception: INTO OUTFILE is not allowed. (INTO_OUTFILE_NOT_ALLOWED)"
+                    .into(),
+            );
+        }
     }
     let format = request.default_format.as_deref().unwrap_or("TabSeparated");
     handle.query(&request.text, format, &request.parameters)
+}
+
+fn mentions_outfile(text: &[u8]) -> bool {
+    let word = b"OUTFILE";
+    text.windows(word.len())
+        .any(|window| window.eq_ignore_ascii_case(word))
 }
 
 /// Serves the interface until `shutdown` resolves, then lets running statements end.
