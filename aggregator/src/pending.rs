@@ -83,7 +83,8 @@ mod tests {
         #[test]
         fn any_other_metadata_is_refused(metadata in "[ -~]{1,60}") {
             prop_assume!(!metadata.starts_with("pending/1 "));
-            prop_assert!(Pending::from_commit(&Committed { offset: 1, metadata }).is_err());
+            let committed = Committed { offset: 1, metadata };
+            prop_assert!(Pending::from_commit(&committed).is_err());
         }
     }
 

@@ -26,7 +26,7 @@ pub fn start() -> RenderMetrics {
     }
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS);
-    match builder.and_then(|builder| builder.install_recorder().map_err(Into::into)) {
+    match builder.and_then(PrometheusBuilder::install_recorder) {
         Ok(handle) => Arc::new(move || handle.render()),
         Err(error) => {
             tracing::error!(%error, "metrics are not collected");

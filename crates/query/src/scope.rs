@@ -122,7 +122,7 @@ impl Scope {
                     rollup: within.clone(),
                     raw: format!("site_kind IN ('venue', 'compound') AND {within} AND {FLOW}"),
                     time: "hour",
-                sums: FLOW_SUMS,
+                    sums: FLOW_SUMS,
                 }
             }
         }
