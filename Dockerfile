@@ -2,7 +2,7 @@
 FROM node:20.19-bookworm-slim AS console
 WORKDIR /build/dashboards/console
 COPY dashboards/console/package.json dashboards/console/package-lock.json ./
-RUN npm ci --no-audit --no-fund
+RUN npm install --no-save --no-audit --no-fund
 COPY dashboards/console ./
 RUN npm run build
 

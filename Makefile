@@ -59,7 +59,7 @@ $(ENGINE):
 console: $(CONSOLE)/dist/index.html ## Build the web console
 
 $(CONSOLE)/node_modules/.package-lock.json: $(CONSOLE)/package-lock.json
-	@cd $(CONSOLE) && npm ci --no-audit --no-fund --loglevel=error
+	@cd $(CONSOLE) && npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(CONSOLE)/dist/index.html: $(CONSOLE)/node_modules/.package-lock.json $(CONSOLE_SOURCES)
