@@ -119,7 +119,10 @@ impl StatusCache {
                 return Ok(Applied::Known);
             }
         }
-        let version = next_version(old, enrolment.change);
+        let mut version = next_version(old, enrolment.change);
+        if old.is_none() {
+            version = self.version_after_early(id, version);
+        }
         let (active, next) = self.side_table.active(id, Timestamp::now());
         let mut decision = old
             .map_or(Decision::EMPTY, |old| old.decision)
@@ -142,6 +145,18 @@ impl StatusCache {
             },
         )?;
         Ok(Applied::Changed)
+    }
+
+    /// The version after what arrived before its person's enrolment, so that a rebuild, which reads the topics side by side,
+    /// comes to the version that was shown before.
+    fn version_after_early(&self, person: PersonId, version: u16) -> u16 {
+        let facts = self.side_table.get(person);
+        let revocations = self.early_revocations.lock();
+        let of_person = revocations.iter().filter(|r| r.person == person);
+        let changes = facts.iter().map(|fact| fact.change);
+        let mut changes: Vec<u16> = changes.chain(of_person.map(|r| r.change)).collect();
+        changes.sort_unstable_by_key(|change| change.wrapping_sub(version));
+        changes.into_iter().fold(version, version_after)
     }
 
     /// Takes a fact in, and changes its person's active categories at once where the person is enrolled.
@@ -245,12 +260,20 @@ impl StatusCache {
     }
 }
 
-/// The version after a change: the change's own number, or one more where two nodes gave the same number.
 fn next_version(old: Option<Resident>, change: u16) -> u16 {
-    let Some(old) = old else { return change.max(1) };
-    let ahead = change.wrapping_sub(old.person.version());
-    if ahead == 0 || ahead > u16::MAX / 2 {
-        old.person.version().wrapping_add(1)
+    old.map_or(change.max(1), |old| {
+        version_after(old.person.version(), change)
+    })
+}
+
+/// The version after a change: the change's own number, or one more where two nodes gave the same number. An earlier number
+/// is that of a record which another topic's has overtaken; the newest stays, so that the topics' order does not matter.
+const fn version_after(version: u16, change: u16) -> u16 {
+    let ahead = change.wrapping_sub(version);
+    if ahead == 0 {
+        version.wrapping_add(1)
+    } else if ahead > u16::MAX / 2 {
+        version
     } else {
         change
     }
@@ -349,6 +372,32 @@ mod tests {
             Applied::Known
         );
         assert_eq!(version(), 2);
+    }
+
+    #[test]
+    fn s6_the_version_does_not_depend_on_the_order_in_which_the_topics_are_read() {
+        let red = fact(Category::Confirmed, Timestamp(1), None);
+        let revocation = CodeRevocation {
+            person: PERSON,
+            valid_from: Timestamp(1_700_000_000_000),
+            recorded_at: Timestamp(0),
+            supplied_by: 0,
+            change: 3,
+        };
+        for order in ["efr", "erf", "fer", "fre", "ref", "rfe"] {
+            let cache = StatusCache::new(10);
+            for topic in order.chars() {
+                match topic {
+                    'e' => cache.apply_enrolment(&enrolment(1)).unwrap(),
+                    'f' => cache.apply_fact(red.clone()),
+                    _ => cache.apply_revocation(&revocation),
+                };
+            }
+            let status = cache.get(PERSON, Timestamp::now()).unwrap();
+            assert_eq!(status.version, 3, "{order}");
+            assert!(status.active.contains(Category::Confirmed), "{order}");
+            assert!(status.codes_valid_from >= revocation.valid_from, "{order}");
+        }
     }
 
     #[test]

@@ -152,6 +152,15 @@ fn start_engine(config: &LocalConfig) -> Result<Option<EngineProcess>> {
     if config.clickhouse_url.is_some() {
         return Ok(None);
     }
+    // The child says so too, but only in its log, and is started again and again.
+    drop(
+        std::net::TcpListener::bind(config.clickhouse_listen).with_context(|| {
+            format!(
+                "clickhouse_listen: cannot listen on {}",
+                config.clickhouse_listen
+            )
+        })?,
+    );
     let data = std::path::absolute(config.data.join("clickhouse"))?;
     let settings = EngineSettings {
         program: std::env::current_exe().context("find this program")?,

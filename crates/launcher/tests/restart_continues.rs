@@ -142,6 +142,25 @@ async fn make_red(place: &Place, person: &str) {
         .unwrap();
 }
 
+async fn revoke_codes(place: &Place, person: &str) {
+    let body = json!({ "person": person }).to_string().into();
+    let mut feed = place.caller("synthetic-feed");
+    let answer = feed
+        .post("/v1/codes:revoke", "application/json", body)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}
+
+async fn new_code(place: &Place, person: &str) -> String {
+    let mut feed = place.caller("synthetic-feed");
+    let request = json!({ "person": person });
+    let issued = setup::import(&mut feed, "/v1/codes", &[request], |_, _| {})
+        .await
+        .unwrap();
+    issued[0]["code"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s6_red_facts_and_ended_codes_survive_with_the_snapshot_without_it_and_with_a_damaged_one()
 {
@@ -157,25 +176,33 @@ async fn s6_red_facts_and_ended_codes_survive_with_the_snapshot_without_it_and_w
             .collect()
     };
     make_red(&place, &setting.persons[green[0]]).await;
-    let revoke = json!({ "person": setting.persons[green[1]] }).to_string();
-    let mut feed = place.caller("synthetic-feed");
-    let answer = feed
-        .post("/v1/codes:revoke", "application/json", revoke.into())
-        .await
-        .unwrap();
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    let mut before = all_shown(&place, &setting.codes).await;
+    revoke_codes(&place, &setting.persons[green[1]]).await;
+    // Two more have both, in either order, and new codes afterwards: their versions count every change.
+    make_red(&place, &setting.persons[green[3]]).await;
+    revoke_codes(&place, &setting.persons[green[3]]).await;
+    revoke_codes(&place, &setting.persons[green[4]]).await;
+    make_red(&place, &setting.persons[green[4]]).await;
+    let mut codes = setting.codes.clone();
+    for person in [green[3], green[4]] {
+        codes.push(new_code(&place, &setting.persons[person]).await);
+    }
+    let mut before = all_shown(&place, &codes).await;
     assert_eq!(before[green[0]]["colour"], "red");
     assert_eq!(
         before[green[1]]["type"],
         "urn:tongxing:problem:code-revoked"
     );
 
+    for both in [codes.len() - 2, codes.len() - 1] {
+        assert_eq!(before[both]["colour"], "red");
+        assert_eq!(before[both]["status_version"], 3);
+    }
+
     // With the snapshot that a clean stop leaves.
     assert!(service.terminate().await.success());
     let written = fs::read(&snapshot).expect("a clean stop writes a snapshot");
     service = place.start().await;
-    assert_eq!(all_shown(&place, &setting.codes).await, before);
+    assert_eq!(all_shown(&place, &codes).await, before);
     assert!(
         !place.log().contains("snapshot is refused"),
         "{}",
@@ -184,18 +211,18 @@ async fn s6_red_facts_and_ended_codes_survive_with_the_snapshot_without_it_and_w
 
     // With a snapshot that is older than the log's end.
     make_red(&place, &setting.persons[green[2]]).await;
-    before = all_shown(&place, &setting.codes).await;
+    before = all_shown(&place, &codes).await;
     assert_eq!(before[green[2]]["colour"], "red");
     service.kill();
     assert_eq!(fs::read(&snapshot).unwrap(), written, "kill -9 writes none");
     service = place.start().await;
-    assert_eq!(all_shown(&place, &setting.codes).await, before);
+    assert_eq!(all_shown(&place, &codes).await, before);
 
     // Without one.
     assert!(service.terminate().await.success());
     fs::remove_file(&snapshot).unwrap();
     service = place.start().await;
-    assert_eq!(all_shown(&place, &setting.codes).await, before);
+    assert_eq!(all_shown(&place, &codes).await, before);
 
     // With one that is damaged, somewhere or at its end; and with an empty file.
     for damage in ["a byte", "the end", "everything"] {
@@ -218,7 +245,7 @@ async fn s6_red_facts_and_ended_codes_survive_with_the_snapshot_without_it_and_w
             log.contains("the status snapshot is refused") && log.contains("status.snapshot"),
             "{damage}: {log}"
         );
-        assert_eq!(all_shown(&place, &setting.codes).await, before, "{damage}");
+        assert_eq!(all_shown(&place, &codes).await, before, "{damage}");
     }
     assert!(service.terminate().await.success());
 }

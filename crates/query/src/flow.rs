@@ -86,24 +86,43 @@ pub(crate) fn rollup_columns(selection: &Selection) -> String {
     sums.chain(states).collect::<Vec<_>>().join(", ")
 }
 
-/// The same figures from raw scans.
-pub(crate) const RAW_COLUMNS: &str = "
-    sum(registration) AS registrations,
-    countIf(registration = 1 AND direction != 'out') AS entries,
-    countIf(registration = 1 AND direction = 'out') AS exits,
-    sum(scans.fever) AS fever,
-    sum(red_encounter) AS red_encounters,
-    sum(refusal) AS refusals,
-    countIf(registration = 1 AND sex = 'male') AS male,
-    countIf(registration = 1 AND sex = 'female') AS female,
-    countIf(registration = 1 AND sex = 'unknown') AS sex_unknown,
-    countIf(registration = 1 AND age BETWEEN 0 AND 14) AS age_0_14,
-    countIf(registration = 1 AND age BETWEEN 15 AND 39) AS age_15_39,
-    countIf(registration = 1 AND age BETWEEN 40 AND 59) AS age_40_59,
-    countIf(registration = 1 AND age >= 60) AS age_60_up,
-    countIf(registration = 1 AND age < 0) AS age_unknown,
-    uniqExactIf(person, registration = 1) AS people,
-    uniqExactIf(person, scans.fever = 1) AS fever_people";
+/// The same figures from raw scans: each sum of the rollup, as its view counts it.
+pub(crate) fn raw_columns(selection: &Selection) -> String {
+    let sums = selection.sums.iter().map(|name| {
+        let counted = match *name {
+            "registrations" => "sum(scans.registration)".to_owned(),
+            "fever" => "sum(scans.fever)".to_owned(),
+            "red_encounters" => "sum(scans.red_encounter)".to_owned(),
+            "refusals" => "sum(scans.refusal)".to_owned(),
+            other => format!(
+                "countIf(scans.registration = 1 AND {})",
+                raw_condition(other)
+            ),
+        };
+        format!("{counted} AS {name}")
+    });
+    let states = [
+        "uniqExactIf(scans.person, scans.registration = 1) AS people".to_owned(),
+        "uniqExactIf(scans.person, scans.fever = 1) AS fever_people".to_owned(),
+    ];
+    sums.chain(states).collect::<Vec<_>>().join(", ")
+}
+
+/// Which registrations a sum counts.
+fn raw_condition(sum: &str) -> &'static str {
+    match sum {
+        "entries" => "scans.direction != 'out'",
+        "exits" => "scans.direction = 'out'",
+        "male" => "scans.sex = 'male'",
+        "female" => "scans.sex = 'female'",
+        "sex_unknown" => "scans.sex = 'unknown'",
+        "age_0_14" => "scans.age BETWEEN 0 AND 14",
+        "age_15_39" => "scans.age BETWEEN 15 AND 39",
+        "age_40_59" => "scans.age BETWEEN 40 AND 59",
+        "age_60_up" => "scans.age >= 60",
+        _ => "scans.age < 0",
+    }
+}
 
 /// The series of a scope over a period.
 pub async fn series(
@@ -189,11 +208,12 @@ async fn recounted(
                           WHERE {scans} AND scan_id IN (SELECT scan_id FROM superseded_scans))
          SELECT touched_start AS start, figures.* EXCEPT (start)
          FROM touched LEFT JOIN (
-             SELECT {start} AS start, {RAW_COLUMNS} FROM scans
+             SELECT {start} AS start, {columns} FROM scans
              WHERE {scans} AND scan_id NOT IN (SELECT scan_id FROM superseded_scans)
                AND {start} IN (SELECT touched_start FROM touched)
              GROUP BY start
-         ) AS figures ON figures.start = touched.touched_start"
+         ) AS figures ON figures.start = touched.touched_start",
+        columns = raw_columns(selection),
     );
     store.rows(&sql, &[]).await
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use warehouse::{Store, StoreError};
 
-use crate::flow::{Figures, RAW_COLUMNS, raw_time, rollup_columns, rollup_time};
+use crate::flow::{Figures, raw_columns, raw_time, rollup_columns, rollup_time};
 use crate::period::Period;
 use crate::scope::{Records, Scope, Traffic};
 
@@ -37,8 +37,9 @@ pub async fn totals(
         ),
         // Distinct people of a range cannot be mended step by step; the range is counted from raw scans.
         Records::Corrected => format!(
-            "SELECT {RAW_COLUMNS} FROM scans WHERE {condition} AND {traffic} AND {time}
+            "SELECT {columns} FROM scans WHERE {condition} AND {traffic} AND {time}
              AND scan_id NOT IN (SELECT scan_id FROM superseded_scans)",
+            columns = raw_columns(&selection),
             condition = selection.raw,
             traffic = traffic.condition(),
             time = raw_time(period),

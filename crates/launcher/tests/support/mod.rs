@@ -53,10 +53,13 @@ pub fn tongxing() -> Command {
     command
 }
 
-/// So many ports that nobody listens on.
+/// So many ports that nobody listens on, below those that the system gives to outgoing connections: a stopped service
+/// finds its own free again.
 pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let bound: [TcpListener; COUNT] =
-        std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+    let bound: [TcpListener; COUNT] = std::array::from_fn(|_| {
+        let draw = |_| TcpListener::bind(("127.0.0.1", rand::random_range(10_000..32_000))).ok();
+        (0..1000).find_map(draw).expect("a free port")
+    });
     bound.map(|listener| listener.local_addr().expect("its address").port())
 }
 
