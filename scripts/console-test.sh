@@ -7,4 +7,5 @@ if [ -z "$chromium" ]; then
   echo "the console's test needs Chromium: apt-get install chromium (or set CHROMIUM)"
   exit 1
 fi
-CHROMIUM=$chromium npx vitest run e2e
+target=${CARGO_TARGET_DIR:-../../target}
+CHROMIUM=$chromium TONGXING_BINARY=${TONGXING_BINARY:-$target/debug/tongxing} npx vitest run e2e

@@ -13,7 +13,7 @@ const TIMEOUT = 120_000;
 
 let demo: ChildProcess | undefined;
 let browser: Browser | undefined;
-let data: string;
+let data: string | undefined;
 let origin: string;
 
 async function freePort(): Promise<number> {
@@ -65,7 +65,7 @@ afterAll(async () => {
     started.kill("SIGTERM");
     await ended;
   }
-  rmSync(data, { recursive: true, force: true });
+  if (data) rmSync(data, { recursive: true, force: true });
 }, TIMEOUT);
 
 async function openPage(address: string, viewport = { width: 1280, height: 900 }): Promise<{ page: Page; errors: string[] }> {
