@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 rounds=${1:-5}
 seconds=${2:-5}
 command -v wrk >/dev/null || { echo "the benchmark needs wrk: apt-get install wrk"; exit 1; }
-cargo build --release --locked --package launcher --bin tongxing --example bare_axum
+cargo build --release --locked --package launcher --package loadtest --bin tongxing --bin loadtest --example bare_axum
 work=$(mktemp -d)
 pids=()
 stop() { for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; wait 2>/dev/null || true; rm -rf "$work"; }
