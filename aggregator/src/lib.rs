@@ -3,22 +3,26 @@
 //! One turn of the [`pipeline`]:
 //!
 //! 1. *gather* records of each assigned partition, up to a number or a time;
-//! 2. *seal* them: decode, drop what was seen before ([`window`]), encode once ([`sealed`]);
+//! 2. *seal* them: decode, drop what was seen before ([`window`]), encode once (`sealing`, [`sealed`]);
 //! 3. *record* the pending range beside the group's position ([`pending`]);
 //! 4. *insert* each sealed batch whole;
 //! 5. *prove*: where the engine was restarted meanwhile, or an insert's outcome is unknown, count the range's rows in raw, send
-//!    what is missing, compare the touched rollup slices with raw and rebuild those that differ ([`recovery`]);
+//!    what is missing, compare the touched rollup slices with raw and rebuild those that differ (`settling`, [`recovery`]);
 //! 6. *commit* the position behind the range.
 //!
 //! A record that cannot be decoded or stored becomes a dead letter ([`dead_letters`]); one of a newer version pauses its
 //! partition (INV-10). [`names`] keeps the names of sites and divisions beside the figures.
 
+pub mod completeness;
 pub mod dead_letters;
 pub mod names;
 pub mod pending;
 pub mod pipeline;
 pub mod recovery;
+mod retry;
 pub mod sealed;
+mod sealing;
+mod settling;
 pub mod window;
 
 pub use pipeline::{Aggregator, AggregatorConfig, AggregatorError};

@@ -230,7 +230,7 @@ fn complete_up_to(log: &SharedLog) -> CompleteUpTo {
     let log = Arc::clone(log);
     Arc::new(move || {
         let log = Arc::clone(&log);
-        Box::pin(async move { aggregator::pipeline::complete_up_to(&log).await.ok() })
+        Box::pin(async move { aggregator::completeness::complete_up_to(&log).await.ok() })
     })
 }
 

@@ -1,0 +1,174 @@
+//! Brings ranges whose fate an unclean stop left unknown to exactly one copy in raw and in every rollup.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use event_log::{LogError, Offset, Partition};
+use scan_model::Timestamp;
+use warehouse::StoreError;
+use warehouse::scan_rows::INSERT_STATEMENT;
+use warehouse::slices::Slice;
+
+use crate::pending::Pending;
+use crate::pipeline::{Aggregator, AggregatorError};
+use crate::recovery::{self, BootMark};
+use crate::retry::retry;
+use crate::sealed::SealedBatch;
+use crate::{SCANS, dead_letters};
+
+impl Aggregator {
+    /// Reads a pending range again, sends what raw lacks of it, proves its slices, commits.
+    pub(crate) async fn settle_inherited(
+        &mut self,
+        partition: Partition,
+        pending: Pending,
+    ) -> Result<(), AggregatorError> {
+        // Until then its former owner may still send it.
+        let deadline_ms = self.config.insert_deadline.as_millis() as i64;
+        let wait_ms =
+            (pending.recorded_at.0 + deadline_ms - Timestamp::now().0).clamp(0, deadline_ms);
+        tokio::time::sleep(Duration::from_millis(wait_ms as u64)).await;
+        self.wait_for_running_inserts().await?;
+        let mut reader = self.log.read(SCANS, partition, pending.first).await?;
+        let mut records = Vec::new();
+        while reader.position() < pending.next {
+            records.extend(reader.next(4 << 20, Duration::from_secs(1)).await?);
+        }
+        records.retain(|record| record.offset < pending.next);
+        let batch = self.seal(partition, records, Some(pending.next)).await?;
+        tracing::warn!(
+            partition,
+            pending.first,
+            pending.next,
+            "settling a range that an unclean stop left pending"
+        );
+        let batches = [batch];
+        self.settle_unclear(&batches).await?;
+        self.commit(&batches).await
+    }
+
+    /// Waits until no insert into raw is running in the store.
+    async fn wait_for_running_inserts(&self) -> Result<(), AggregatorError> {
+        #[derive(serde::Deserialize)]
+        struct Count {
+            running: u64,
+        }
+        // A statement whose connection was lost a moment ago may not have begun yet.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        loop {
+            let count: Count = retry("look for running inserts", || {
+                self.store.row(
+                    "SELECT count() AS running FROM system.processes WHERE query_kind = 'Insert' AND query ILIKE 'INSERT INTO scans%'",
+                    &[],
+                )
+            })
+            .await?;
+            if count.running == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Brings batches whose fate is unknown to exactly one copy in raw and in every rollup, however long it takes.
+    pub(crate) async fn settle_unclear(
+        &mut self,
+        batches: &[SealedBatch],
+    ) -> Result<(), AggregatorError> {
+        let slices: BTreeSet<Slice> = batches
+            .iter()
+            .flat_map(|b| b.slices.iter().copied())
+            .collect();
+        let mut delay = Duration::from_millis(50);
+        loop {
+            match self.try_settle(batches, &slices).await {
+                Ok(()) => return Ok(()),
+                Err(AggregatorError::Store(error)) if error.is_retryable() => {
+                    tracing::warn!(%error, "the store is away; pending ranges wait");
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(Duration::from_secs(2));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_settle(
+        &mut self,
+        batches: &[SealedBatch],
+        slices: &BTreeSet<Slice>,
+    ) -> Result<(), AggregatorError> {
+        self.wait_for_running_inserts().await?;
+        let mark = BootMark::set(&self.store, &self.config.writer).await?;
+        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+            match recovery::complete(&self.store, batch).await {
+                Ok(_) => {}
+                Err(StoreError::DataRefused(reason)) => {
+                    self.bisect(std::slice::from_ref(batch), &reason).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.config.repair {
+            recovery::prove(&self.store, slices).await?;
+        }
+        // Restarted once more while it was being proven: again.
+        if !mark.holds(&self.store).await? {
+            return Err(
+                StoreError::Unavailable("the engine was restarted meanwhile".into()).into(),
+            );
+        }
+        self.mark = mark;
+        Ok(())
+    }
+
+    /// Finds the records that the store refuses for what they are, and makes them dead letters.
+    pub(crate) async fn bisect(
+        &self,
+        batches: &[SealedBatch],
+        reason: &str,
+    ) -> Result<(), AggregatorError> {
+        self.wait_for_running_inserts().await?;
+        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+            let present =
+                recovery::offsets_in_raw(&self.store, batch.partition, batch.first, batch.next)
+                    .await?;
+            let mut ranges = vec![(0, batch.len())];
+            while let Some((from, to)) = ranges.pop() {
+                if (from..to).all(|row| present.contains(&batch.offset_of(row))) {
+                    continue;
+                }
+                match self
+                    .store
+                    .insert(INSERT_STATEMENT, batch.rows_between(from, to))
+                    .await
+                {
+                    Ok(()) => {}
+                    Err(StoreError::DataRefused(_)) if to - from > 1 => {
+                        let middle = from.midpoint(to);
+                        ranges.push((middle, to));
+                        ranges.push((from, middle));
+                    }
+                    Err(StoreError::DataRefused(_)) => {
+                        let offset = batch.offset_of(from);
+                        let value = self.value_at(batch.partition, offset).await?;
+                        dead_letters::write(&self.log, batch.partition, offset, reason, &value)
+                            .await?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn value_at(&self, partition: Partition, offset: Offset) -> Result<Vec<u8>, LogError> {
+        let mut reader = self.log.read(SCANS, partition, offset).await?;
+        let records = reader.next(1, Duration::from_secs(1)).await?;
+        let value = records
+            .into_iter()
+            .next()
+            .and_then(|record| record.record.value);
+        Ok(value.unwrap_or_default().to_vec())
+    }
+}
