@@ -45,7 +45,7 @@ impl Default for AggregatorConfig {
         Self {
             writer: "aggregator".into(),
             batch_records: 20_000,
-            linger: Duration::from_millis(200),
+            linger: Duration::from_millis(300),
             window: Duration::from_secs(600),
             window_capacity: 500_000,
             insert_deadline: Duration::from_secs(2),
@@ -224,6 +224,8 @@ impl Aggregator {
         self.assigned.insert(partition, assigned);
         if let Some(pending) = pending.filter(|pending| pending.next > pending.first) {
             self.settle_inherited(partition, pending).await?;
+        } else {
+            self.prove_after_restart(partition).await?;
         }
         let next = self
             .assigned
@@ -268,8 +270,8 @@ impl Aggregator {
         let is_clear = match outcome {
             Ok(()) => self.mark.holds(&self.store).await.unwrap_or(false),
             Err(StoreError::DataRefused(reason)) => {
-                self.bisect(&batches, &reason).await?;
-                self.mark.holds(&self.store).await.unwrap_or(false)
+                self.bisect(&mut batches, &reason).await?;
+                false
             }
             Err(error) => {
                 tracing::warn!(%error, "an insert's outcome is unknown");
@@ -277,7 +279,7 @@ impl Aggregator {
             }
         };
         if !is_clear {
-            self.settle_unclear(&batches).await?;
+            self.settle_unclear(&mut batches).await?;
         }
         self.commit(&batches).await
     }

@@ -49,6 +49,30 @@ impl BootMark {
             .await?;
         Ok(marks.iter().any(|found| found.mark == self.mark))
     }
+
+    /// Notes that the rollups of a log partition were proven under this mark.
+    pub async fn note_proven(&self, store: &Store, partition: Partition) -> Result<(), StoreError> {
+        let (writer, mark) = (rollups_of(partition), self.mark);
+        let insert = format!("INSERT INTO boot_marks VALUES ('{writer}', {mark})");
+        store.execute(&insert).await
+    }
+
+    /// Whether the rollups of a log partition were proven since the engine started. A note counts only beside the mark
+    /// under which it was made: a restart between the two leaves the note alone.
+    pub async fn is_proven(store: &Store, partition: Partition) -> Result<bool, StoreError> {
+        let marks: Vec<Mark> = store
+            .rows(
+                "SELECT mark FROM boot_marks WHERE writer = {note:String}
+                 AND mark IN (SELECT mark FROM boot_marks WHERE writer != {note:String} AND NOT startsWith(writer, 'rollups of '))",
+                &[("note", rollups_of(partition))],
+            )
+            .await?;
+        Ok(!marks.is_empty())
+    }
+}
+
+fn rollups_of(partition: Partition) -> String {
+    format!("rollups of partition {partition}")
 }
 
 /// The offsets of a range that raw holds.

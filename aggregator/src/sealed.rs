@@ -117,6 +117,24 @@ impl SealedBatch {
         kept.into()
     }
 
+    /// Takes out the rows at some offsets; the range stays what it is.
+    pub fn leave_out(&mut self, refused: &HashSet<Offset>) {
+        if refused.is_empty() {
+            return;
+        }
+        self.rows = self.rows_without(refused);
+        let mut start = 0;
+        let mut kept_end = 0;
+        let ends = std::mem::take(&mut self.ends);
+        for (offset, end) in ends {
+            if !refused.contains(&offset) {
+                kept_end += end - start;
+                self.ends.push((offset, kept_end));
+            }
+            start = end;
+        }
+    }
+
     /// The rows at `from..to`, counted within the batch, for bisection.
     pub fn rows_between(&self, from: usize, to: usize) -> Bytes {
         let start = from.checked_sub(1).map_or(0, |before| self.ends[before].1);
@@ -132,5 +150,28 @@ impl SealedBatch {
     /// The offsets of all rows.
     pub fn offsets(&self) -> impl Iterator<Item = Offset> {
         self.ends.iter().map(|(offset, _)| *offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_without_some_rows_has_the_others_unaltered() {
+        let mut batch = SealedBatch {
+            partition: 0,
+            first: 10,
+            next: 20,
+            slices: BTreeSet::new(),
+            newest: Timestamp(0),
+            rows: Bytes::from_static(b"aabbbcdd"),
+            ends: vec![(10, 2), (12, 5), (13, 6), (19, 8)],
+        };
+        batch.leave_out(&HashSet::from([12, 19]));
+        assert_eq!(batch.rows(), "aac");
+        assert_eq!(batch.offsets().collect::<Vec<_>>(), [10, 13]);
+        assert_eq!(batch.rows_between(1, 2), "c");
+        assert_eq!((batch.first, batch.next), (10, 20));
     }
 }

@@ -1,13 +1,13 @@
 //! Brings ranges whose fate an unclean stop left unknown to exactly one copy in raw and in every rollup.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use event_log::{LogError, Offset, Partition};
 use scan_model::Timestamp;
 use warehouse::StoreError;
 use warehouse::scan_rows::INSERT_STATEMENT;
-use warehouse::slices::Slice;
+use warehouse::slices::{self, Slice};
 
 use crate::pending::Pending;
 use crate::pipeline::{Aggregator, AggregatorError};
@@ -42,9 +42,25 @@ impl Aggregator {
             pending.next,
             "settling a range that an unclean stop left pending"
         );
-        let batches = [batch];
-        self.settle_unclear(&batches).await?;
+        let mut batches = [batch];
+        self.settle_unclear(&mut batches).await?;
         self.commit(&batches).await
+    }
+
+    /// Proves what was written to a partition lately, unless it was proven since the engine started: a power cut may have
+    /// taken rollup parts.
+    pub(crate) async fn prove_after_restart(
+        &mut self,
+        partition: Partition,
+    ) -> Result<(), AggregatorError> {
+        let is_proven = retry("look for the proof of a partition", || {
+            BootMark::is_proven(&self.store, partition)
+        })
+        .await?;
+        if is_proven {
+            return Ok(());
+        }
+        self.settle_unclear(&mut []).await
     }
 
     /// Waits until no insert into raw is running in the store.
@@ -73,7 +89,7 @@ impl Aggregator {
     /// Brings batches whose fate is unknown to exactly one copy in raw and in every rollup, however long it takes.
     pub(crate) async fn settle_unclear(
         &mut self,
-        batches: &[SealedBatch],
+        batches: &mut [SealedBatch],
     ) -> Result<(), AggregatorError> {
         let slices: BTreeSet<Slice> = batches
             .iter()
@@ -95,22 +111,33 @@ impl Aggregator {
 
     async fn try_settle(
         &mut self,
-        batches: &[SealedBatch],
+        batches: &mut [SealedBatch],
         slices: &BTreeSet<Slice>,
     ) -> Result<(), AggregatorError> {
         self.wait_for_running_inserts().await?;
         let mark = BootMark::set(&self.store, &self.config.writer).await?;
-        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+        for batch in batches.iter_mut().filter(|batch| !batch.is_empty()) {
             match recovery::complete(&self.store, batch).await {
                 Ok(_) => {}
                 Err(StoreError::DataRefused(reason)) => {
-                    self.bisect(std::slice::from_ref(batch), &reason).await?;
+                    self.bisect(std::slice::from_mut(batch), &reason).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+        let mut slices = slices.clone();
+        let mut unproven = Vec::new();
+        for partition in self.assigned.keys().copied() {
+            if !BootMark::is_proven(&self.store, partition).await? {
+                slices.extend(slices::touched_lately(&self.store, partition).await?);
+                unproven.push(partition);
+            }
+        }
         if self.config.repair {
-            recovery::prove(&self.store, slices).await?;
+            recovery::prove(&self.store, &slices).await?;
+        }
+        for partition in unproven {
+            mark.note_proven(&self.store, partition).await?;
         }
         // Restarted once more while it was being proven: again.
         if !mark.holds(&self.store).await? {
@@ -122,14 +149,16 @@ impl Aggregator {
         Ok(())
     }
 
-    /// Finds the records that the store refuses for what they are, and makes them dead letters.
+    /// Finds the records that the store refuses for what they are, makes them dead letters, and leaves them out of their
+    /// batches. What the batches' slices come to is to be proven after.
     pub(crate) async fn bisect(
         &self,
-        batches: &[SealedBatch],
+        batches: &mut [SealedBatch],
         reason: &str,
     ) -> Result<(), AggregatorError> {
         self.wait_for_running_inserts().await?;
-        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+        for batch in batches.iter_mut().filter(|batch| !batch.is_empty()) {
+            let mut refused = HashSet::new();
             let present =
                 recovery::offsets_in_raw(&self.store, batch.partition, batch.first, batch.next)
                     .await?;
@@ -154,10 +183,12 @@ impl Aggregator {
                         let value = self.value_at(batch.partition, offset).await?;
                         dead_letters::write(&self.log, batch.partition, offset, reason, &value)
                             .await?;
+                        refused.insert(offset);
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
+            batch.leave_out(&refused);
         }
         Ok(())
     }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use scan_model::Timestamp;
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use crate::client::{Client, Endpoint};
-use crate::traffic::{DrawnScan, Traffic};
+use crate::client::Endpoint;
+use crate::exchange::Exchange;
+use crate::traffic::{CountedScan, Traffic};
 
 /// What is sent, how fast, for how long.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub struct Outcome {
     /// Check-ins.
     pub check_ins: Measured,
     /// Scans that were acknowledged, those refused for a red code among them (status 403).
-    pub acknowledged: Vec<(u16, DrawnScan)>,
+    pub acknowledged: Vec<CountedScan>,
     /// How long it ran.
     pub elapsed: Duration,
 }
@@ -85,10 +85,9 @@ pub async fn run(
     plan: &LoadPlan,
     ingest: &Endpoint,
     secret: &str,
-    traffic: Traffic,
+    mut traffic: Traffic,
     live: &Arc<Live>,
 ) -> Result<Outcome> {
-    let traffic = Arc::new(Mutex::new(traffic));
     let started = Instant::now();
     let end = started + plan.duration;
     let mut tasks = JoinSet::new();
@@ -105,8 +104,8 @@ pub async fn run(
             let interval = Duration::from_secs_f64(connections as f64 / f64::from(per_second));
             let first = started + interval.mul_f64(index as f64 / connections as f64);
             let sender = Sender {
-                client: Client::new(ingest.clone(), secret.to_owned()),
-                traffic: Arc::clone(&traffic),
+                exchange: Exchange::new(ingest.clone(), secret.to_owned()),
+                traffic: traffic.fork(),
                 live: Arc::clone(live),
                 interval,
                 end,
@@ -143,8 +142,8 @@ pub async fn run(
 }
 
 struct Sender {
-    client: Client,
-    traffic: Arc<Mutex<Traffic>>,
+    exchange: Exchange,
+    traffic: Traffic,
     live: Arc<Live>,
     interval: Duration,
     end: Instant,
@@ -154,12 +153,15 @@ impl Sender {
     async fn lookups(mut self, first: Instant) -> Result<Measured> {
         let mut measured = Measured::new()?;
         let mut planned = first;
+        let mut path = String::new();
         while planned < self.end {
-            let path = format!("/v1/codes/{}", self.traffic.lock().await.code());
-            tokio::time::sleep_until(planned.into()).await;
-            match self.client.get(&path).await {
-                Ok(answer) => {
-                    *measured.statuses.entry(answer.status).or_default() += 1;
+            path.clear();
+            path.push_str("/v1/codes/");
+            path.push_str(self.traffic.code());
+            sleep_until(planned).await;
+            match self.exchange.get(&path).await {
+                Ok(status) => {
+                    *measured.statuses.entry(status).or_default() += 1;
                     self.live.lookups.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(_) => {
@@ -178,34 +180,27 @@ impl Sender {
     async fn check_ins(
         mut self,
         first: Instant,
-        acknowledged: &mut Vec<(u16, DrawnScan)>,
+        acknowledged: &mut Vec<CountedScan>,
     ) -> Result<Measured> {
         let mut measured = Measured::new()?;
         let mut planned = first;
         while planned < self.end {
-            let scan = self.traffic.lock().await.draw_now(Timestamp::now());
-            let body = bytes::Bytes::from(scan.body.to_string());
-            tokio::time::sleep_until(planned.into()).await;
+            let scan = self.traffic.draw_now(Timestamp::now());
+            sleep_until(planned).await;
             // A request that broke may have been taken: it is sent again under the same id until it is answered.
             loop {
-                match self
-                    .client
-                    .post("/v1/scans", "application/json", body.clone())
-                    .await
-                {
-                    Ok(answer) if answer.status == 503 || answer.status == 429 => {
-                        *measured.statuses.entry(answer.status).or_default() += 1;
-                        self.live.failures.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Ok(answer) => {
-                        *measured.statuses.entry(answer.status).or_default() += 1;
-                        if matches!(answer.status, 201 | 403) {
+                match self.exchange.post("/v1/scans", &scan.body).await {
+                    Ok(status) => {
+                        *measured.statuses.entry(status).or_default() += 1;
+                        if matches!(status, 201 | 403) {
                             self.live.check_ins.fetch_add(1, Ordering::Relaxed);
-                            acknowledged.push((answer.status, scan));
+                            acknowledged.push(scan.counted);
                         } else {
                             self.live.failures.fetch_add(1, Ordering::Relaxed);
                         }
-                        break;
+                        if !matches!(status, 429 | 503) {
+                            break;
+                        }
                     }
                     Err(_) => {
                         measured.broken += 1;
@@ -223,5 +218,12 @@ impl Sender {
             planned += self.interval;
         }
         Ok(measured)
+    }
+}
+
+/// Waits for an instant; one that has passed costs no timer.
+async fn sleep_until(planned: Instant) {
+    if planned > Instant::now() {
+        tokio::time::sleep_until(planned.into()).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The `loadtest` tool.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use loadtest::client::{Client, Endpoint};
+use loadtest::freshness::{self, Probes};
 use loadtest::generator::{self, Live, LoadPlan};
 use loadtest::profile::Profile;
 use loadtest::setup;
@@ -47,6 +49,9 @@ struct Arguments {
     /// Connections for lookups, and as many for check-ins.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
+    /// Freshness probes a second, beside the check-ins; 0 sends none.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
+    probes: u32,
     /// Seed of everything drawn.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -55,12 +60,21 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(run(arguments))
+        .build();
+    let outcome = runtime
+        .context("start the runtime")
+        .and_then(|runtime| runtime.block_on(run(arguments)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
@@ -92,8 +106,14 @@ async fn run(arguments: Arguments) -> Result<()> {
     )
     .await?;
     eprintln!();
+    freshness::set_up(&mut feed).await?;
     // Scan ids must differ from an earlier run's.
     let run_seed = arguments.seed ^ Timestamp::now().0 as u64;
+    let probe_code = setting
+        .codes
+        .first()
+        .context("nobody was enrolled")?
+        .clone();
     let traffic = Traffic::new(run_seed, profile, &setting.world, setting.codes)?;
     let plan = LoadPlan {
         lookups_per_second: arguments.lookups,
@@ -114,15 +134,33 @@ async fn run(arguments: Arguments) -> Result<()> {
     let live = Arc::new(Live::default());
     let progress = tokio::spawn(show_progress(Arc::clone(&live)));
     let load_secret = secret("synthetic-load")?;
+    let probes = (arguments.probes > 0).then(|| {
+        tokio::spawn(freshness::run(Probes {
+            ingest: ingest.clone(),
+            query: query.clone(),
+            secret: load_secret.clone(),
+            code: probe_code,
+            per_second: arguments.probes,
+            duration: plan.duration,
+        }))
+    });
     let outcome = generator::run(&plan, &ingest, &load_secret, traffic, &live).await?;
     progress.abort();
     eprintln!();
     print!("{}", report::to_table(&outcome));
+    let freshness = match probes {
+        None => None,
+        Some(probes) => Some(probes.await?.context("freshness probes")?),
+    };
+    if let Some(freshness) = &freshness {
+        print!("{}", report::freshness_line(freshness));
+    }
     verify::wait_complete(&query, Timestamp::now(), Duration::from_secs(120)).await?;
     let expected = verify::expected(&outcome.acknowledged);
     let after = verify::counted(&query, &expected).await?;
     let differences = verify::differences(&expected, &before, &after);
     let mut result = report::to_json(&outcome);
+    result["freshness_ms"] = freshness.as_ref().map(report::freshness_to_json).into();
     result["seed"] = arguments.seed.into();
     result["differences"] = differences.clone().into();
     if let Some(path) = &arguments.json {

@@ -1,5 +1,6 @@
 //! What a run came to, for people and for programs.
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::generator::{Measured, Outcome};
@@ -29,6 +30,30 @@ fn measured(measured: &Measured, seconds: f64) -> Value {
             "max": latency.max(),
         },
     })
+}
+
+/// How soon acknowledged scans showed, as JSON.
+pub fn freshness_to_json(freshness_ms: &Histogram<u64>) -> Value {
+    json!({
+        "probes": freshness_ms.len(),
+        "p50": freshness_ms.value_at_quantile(0.5),
+        "p90": freshness_ms.value_at_quantile(0.9),
+        "p99": freshness_ms.value_at_quantile(0.99),
+        "max": freshness_ms.max(),
+    })
+}
+
+/// How soon acknowledged scans showed, as a line.
+pub fn freshness_line(freshness_ms: &Histogram<u64>) -> String {
+    let at = |quantile| freshness_ms.value_at_quantile(quantile);
+    format!(
+        "freshness  {:>10} probes, from acknowledgement to visible in the query API: p50 {} ms  p90 {} ms  p99 {} ms  max {} ms\n",
+        freshness_ms.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        freshness_ms.max(),
+    )
 }
 
 /// The result as a table.

@@ -9,16 +9,16 @@ use scan_model::{ScanKind, Timestamp};
 use serde_json::Value;
 
 use crate::client::{Client, Endpoint};
-use crate::traffic::DrawnScan;
+use crate::traffic::CountedScan;
 
 /// Registrations and refusals by venue and hour.
 pub type Counts = BTreeMap<(u32, i64), (u64, u64)>;
 
 /// What acknowledged scans should come to. A red code's refused quick check-in (403) is a refusal, not a registration; a
 /// screened red code is refused at the gate, which the answer's disposition says.
-pub fn expected(acknowledged: &[(u16, DrawnScan)]) -> Counts {
+pub fn expected(acknowledged: &[CountedScan]) -> Counts {
     let mut counts = Counts::new();
-    for (_, scan) in acknowledged {
+    for scan in acknowledged {
         let Some(venue) = scan.venue.filter(|_| scan.kind != ScanKind::Display) else {
             continue;
         };
@@ -109,6 +109,7 @@ pub fn differences(expected: &Counts, before: &Counts, after: &Counts) -> Vec<St
         .collect()
 }
 
-fn encode(text: &str) -> String {
+/// A text as part of a query string.
+pub fn encode(text: &str) -> String {
     text.replace('+', "%2B").replace(':', "%3A")
 }

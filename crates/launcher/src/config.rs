@@ -48,7 +48,7 @@ pub struct LocalOptions {
     /// The engine's library, libchdb.so [default: where `make engine` puts it].
     #[arg(long, env = "TONGXING_ENGINE_LIBRARY")]
     pub engine_library: Option<PathBuf>,
-    /// Partitions of the person-keyed topics; changes only by replay [default: 4].
+    /// Partitions of the person-keyed topics; changes only by replay [default: 2].
     #[arg(long, env = "TONGXING_PARTITIONS")]
     pub partitions: Option<u32>,
     /// Persons that the status table has room for, 32 bytes each and a sixth [default: 1000000].
@@ -66,7 +66,7 @@ pub struct LocalOptions {
     /// Knowledge older than this many milliseconds makes green answers stale, 1 to 86400000 [default: 60000].
     #[arg(long, env = "TONGXING_STALE_AFTER_MS")]
     pub stale_after_ms: Option<i64>,
-    /// How long scans are gathered before they are inserted, in milliseconds, 10 to 10000 [default: 200].
+    /// How long scans are gathered before they are inserted, in milliseconds, 10 to 10000 [default: 300].
     #[arg(long, env = "TONGXING_LINGER_MS")]
     pub linger_ms: Option<u64>,
     /// Whether rollups are proven and rebuilt after an unclean stop of the engine; off only to show that it is needed
@@ -141,13 +141,13 @@ impl LocalConfig {
             clickhouse_password_file: options.clickhouse_password_file,
             clickhouse_memory_bytes: options.clickhouse_memory_bytes.unwrap_or(2 << 30),
             engine_library: options.engine_library,
-            partitions: options.partitions.unwrap_or(4),
+            partitions: options.partitions.unwrap_or(2),
             persons_capacity: options.persons_capacity.unwrap_or(1_000_000),
             ruleset: Ruleset::by_name(ruleset).context("ruleset")?,
             refuse_red_check_ins: options.refuse_red_check_ins.unwrap_or(true),
             lateness_days: options.lateness_days.unwrap_or(31),
             stale_after_ms: options.stale_after_ms.unwrap_or(60_000),
-            linger_ms: options.linger_ms.unwrap_or(200),
+            linger_ms: options.linger_ms.unwrap_or(300),
             repair: options.repair.unwrap_or(true),
         };
         let plaintext = options.allow_plaintext.unwrap_or(false);

@@ -115,16 +115,15 @@ async fn fill_day(
     let mut traffic = Traffic::new(seed, profile.clone(), &setting.world, setting.codes.clone())?;
     let wanted = (f64::from(options.people) * SCANS_PER_PERSON) as usize;
     // The whole day's scans are drawn; those that lie ahead are not sent.
-    let scans: Vec<Value> = (0..wanted)
+    let scans: Vec<String> = (0..wanted)
         .filter_map(|_| traffic.draw_today(now))
         .map(|scan| scan.body)
         .collect();
     let mut client = Client::new(ingest.clone(), secret.to_owned());
     let mut sent = 0;
     for batch in scans.chunks(BATCH) {
-        let body: Vec<String> = batch.iter().map(Value::to_string).collect();
         let answer = client
-            .post("/v1/scans", "application/x-ndjson", body.join("\n").into())
+            .post("/v1/scans", "application/x-ndjson", batch.join("\n").into())
             .await
             .context("POST /v1/scans")?;
         if answer.status != 200 {

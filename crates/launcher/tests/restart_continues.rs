@@ -10,7 +10,7 @@ use std::path::Path;
 use loadtest::client::Client;
 use loadtest::profile::Profile;
 use loadtest::setup::{self, Setting};
-use loadtest::traffic::{DrawnScan, Traffic};
+use loadtest::traffic::{CountedScan, DrawnScan, Traffic};
 use loadtest::verify;
 use rand::Rng;
 use scan_model::Timestamp;
@@ -26,16 +26,13 @@ async fn set_up(place: &Place, seed: u64, people: u32) -> Setting {
 }
 
 /// Sends scans one by one until the service ends or all are answered; answers the acknowledged ones and the rest.
-async fn send(
-    client: &mut Client,
-    scans: Vec<DrawnScan>,
-) -> (Vec<(u16, DrawnScan)>, Vec<DrawnScan>) {
+async fn send(client: &mut Client, scans: Vec<DrawnScan>) -> (Vec<CountedScan>, Vec<DrawnScan>) {
     let (mut acknowledged, mut rest) = (Vec::new(), Vec::new());
     for scan in scans {
-        let body = scan.body.to_string().into();
+        let body = scan.body.clone().into();
         match client.post("/v1/scans", "application/json", body).await {
             Ok(answer) if matches!(answer.status, 201 | 403) => {
-                acknowledged.push((answer.status, scan));
+                acknowledged.push(scan.counted);
             }
             Ok(answer) => panic!("{}: {}", answer.status, answer.text()),
             Err(_) => rest.push(scan),

@@ -24,7 +24,12 @@ macro_rules! migrations {
     };
 }
 
-const MIGRATIONS: &[Migration] = migrations![1 "0001_scans", 2 "0002_rollups", 3 "0003_names"];
+const MIGRATIONS: &[Migration] = migrations![
+    1 "0001_scans",
+    2 "0002_rollups",
+    3 "0003_names",
+    4 "0004_rollups_are_proven"
+];
 
 /// Why the schema is not what this build needs.
 #[derive(Debug, thiserror::Error)]

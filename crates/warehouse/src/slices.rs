@@ -4,16 +4,24 @@
 //! engine that is killed in between leaves raw rows that a rollup never saw; retrying the insert cannot mend that, but
 //! the raw rows can: a rollup is what its view's own SELECT says of them. The proof compares the two; the repair runs the
 //! SELECT into a staging table and swaps the partition in, in one step.
+//!
+//! Rollup parts are not synced when they are written (docs/decisions/0004), so a power cut may take the newest of them.
+//! After a restart of the engine everything [`touched_lately`] is proven for that reason.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use scan_model::Timestamp;
 use serde::Deserialize;
 
 use crate::store::{Store, StoreError};
 
+/// What was written this long before the newest write is on the disk without a sync: twenty times the 30 s after which
+/// Linux writes dirty pages back (`vm.dirty_expire_centisecs`).
+const WRITTEN_BACK_AFTER: Duration = Duration::from_secs(600);
+
 /// One log partition's share of one week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct Slice {
     /// The log partition.
     pub log_partition: u32,
@@ -197,22 +205,32 @@ pub async fn find_differences(
 
 /// Every slice that holds raw rows.
 pub async fn all_slices(store: &Store) -> Result<BTreeSet<Slice>, StoreError> {
-    #[derive(Deserialize)]
-    struct Row {
-        log_partition: u32,
-        monday: i32,
-    }
     let sql =
         "SELECT DISTINCT log_partition, toInt32(toMonday(toDate(event_time))) AS monday FROM scans";
-    let rows: Vec<Row> = store.rows(sql, &[]).await?;
-    let slice = |Row {
-                     log_partition,
-                     monday,
-                 }| Slice {
-        log_partition,
-        monday,
-    };
-    Ok(rows.into_iter().map(slice).collect())
+    Ok(store.rows(sql, &[]).await?.into_iter().collect())
+}
+
+/// The slices of a log partition that may have had rollup parts in memory alone when the engine last stopped: those whose
+/// raw parts were written or merged shortly before the newest write.
+pub async fn touched_lately(
+    store: &Store,
+    log_partition: u32,
+) -> Result<BTreeSet<Slice>, StoreError> {
+    let sql = "
+        WITH (SELECT max(modification_time) FROM system.parts
+              WHERE database = currentDatabase() AND table = 'scans') AS newest
+        SELECT DISTINCT
+            toUInt32(extract(partition, '^\\\\((\\\\d+),')) AS log_partition,
+            toInt32(toDate(extract(partition, '(\\\\d{4}-\\\\d{2}-\\\\d{2})'))) AS monday
+        FROM system.parts
+        WHERE database = currentDatabase() AND table = 'scans' AND active
+          AND startsWith(partition, {prefix:String})
+          AND modification_time >= newest - toIntervalSecond({seconds:UInt64})";
+    let parameters = [
+        ("prefix", format!("({log_partition},")),
+        ("seconds", WRITTEN_BACK_AFTER.as_secs().to_string()),
+    ];
+    Ok(store.rows(sql, &parameters).await?.into_iter().collect())
 }
 
 async fn is_whole(store: &Store, rollup: &Rollup, slice: Slice) -> Result<bool, StoreError> {
