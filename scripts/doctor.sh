@@ -9,6 +9,12 @@ need() { # need <command> <what to do>
 }
 need cargo "install Rust with rustup (rustup.rs); rust-toolchain.toml names the version"
 need cc "Debian: apt-get install gcc libc6-dev"
+need make "Debian: apt-get install make"
+need pkg-config "Debian: apt-get install pkg-config"
+if command -v pkg-config >/dev/null 2>&1 && ! pkg-config --exists openssl; then
+  echo "missing: OpenSSL's headers, which the Kafka client is built with. Debian: apt-get install libssl-dev"
+  missing=1
+fi
 need node "install Node.js 20.19 or newer with npm (Debian: apt-get install nodejs npm, or nvm)"
 need npm "install Node.js 20.19 or newer with npm"
 need openssl "Debian: apt-get install openssl"

@@ -7,6 +7,8 @@ echo "TONGXING_SEED=$TONGXING_SEED"
 for tool in python3 curl; do
   command -v $tool >/dev/null || { echo "tests need $tool: apt-get install python3 python3-venv curl"; exit 1; }
 done
+# The broker that tests run against; says what to install where Java or Maven is missing.
+scripts/kafka.sh fetch >/dev/null
 cargo test --workspace --locked
 (cd dashboards/console && npm test --silent)
 cargo build --locked --package launcher

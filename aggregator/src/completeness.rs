@@ -4,8 +4,47 @@ use std::time::Duration;
 
 use event_log::{LogError, SharedLog};
 use scan_model::Timestamp;
+use tokio::time::Instant;
 
+use crate::pipeline::Aggregator;
 use crate::{GROUP, SCANS};
+
+impl Aggregator {
+    /// Writes to the store up to when each assigned partition is counted, where that is wanted and due. A store or a log that
+    /// is away only delays it.
+    pub(crate) async fn publish_completeness(&mut self) {
+        let Some(interval) = self.config.publish_completeness else {
+            return;
+        };
+        if self.published_at.is_some_and(|at| at.elapsed() < interval) {
+            return;
+        }
+        self.published_at = Some(Instant::now());
+        let Ok(partitions) = self.log.partitions(SCANS) else {
+            return;
+        };
+        let mut known = Vec::with_capacity(self.assigned.len());
+        for (partition, assigned) in &mut self.assigned {
+            let asked_at = Timestamp::now();
+            let bounds = self.log.bounds(SCANS, *partition).await;
+            let is_at_end = bounds.is_ok_and(|bounds| assigned.next >= bounds.end);
+            if is_at_end && assigned.gathered.is_empty() {
+                assigned.complete_up_to = assigned.complete_up_to.max(asked_at);
+            }
+            if assigned.complete_up_to.0 > 0 {
+                known.push((*partition, assigned.complete_up_to));
+            }
+        }
+        if let Some((_, oldest)) = known.iter().min_by_key(|(_, instant)| *instant) {
+            let age_ms = (Timestamp::now().0 - oldest.0).max(0);
+            metrics::gauge!("aggregator_completeness_age_seconds").set(age_ms as f64 / 1000.0);
+        }
+        if let Err(error) = warehouse::completeness::publish(&self.store, partitions, &known).await
+        {
+            tracing::debug!(%error, "completeness is published later");
+        }
+    }
+}
 
 /// Where the statistics stand: everything appended up to the instant is counted.
 pub async fn complete_up_to(log: &SharedLog) -> Result<Timestamp, LogError> {

@@ -9,7 +9,7 @@ use event_log::{
 use scan_model::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use warehouse::scan_rows::INSERT_STATEMENT;
+use warehouse::scan_rows::insert_statement;
 use warehouse::{Store, StoreError};
 
 use crate::pending::{Pending, PendingError, settled};
@@ -36,6 +36,8 @@ pub struct AggregatorConfig {
     pub insert_deadline: Duration,
     /// Inserts under way at once.
     pub parallel_inserts: usize,
+    /// How often it is written to the store up to when the statistics are complete; never, where readers ask the log.
+    pub publish_completeness: Option<Duration>,
     /// Whether rollup slices are proven and rebuilt after an unclean stop. Off only to show that it is needed.
     pub repair: bool,
 }
@@ -50,6 +52,7 @@ impl Default for AggregatorConfig {
             window_capacity: 500_000,
             insert_deadline: Duration::from_secs(2),
             parallel_inserts: 2,
+            publish_completeness: None,
             repair: true,
         }
     }
@@ -88,6 +91,8 @@ pub(crate) struct Assigned {
     pub(crate) next: Offset,
     /// Records gathered and not yet sealed.
     pub(crate) gathered: Vec<StoredRecord>,
+    /// Everything appended up to here is counted.
+    pub(crate) complete_up_to: Timestamp,
     /// A record of a newer version was met: nothing more is read (INV-10).
     pub(crate) paused: bool,
 }
@@ -100,6 +105,7 @@ pub struct Aggregator {
     pub(crate) consumer: Box<dyn Consumer>,
     pub(crate) assigned: BTreeMap<Partition, Assigned>,
     pub(crate) mark: BootMark,
+    pub(crate) published_at: Option<Instant>,
     pub(crate) rows_total: metrics::Counter,
     pub(crate) duplicates_total: metrics::Counter,
     pub(crate) conflicts_total: metrics::Counter,
@@ -125,6 +131,7 @@ impl Aggregator {
             consumer,
             assigned: BTreeMap::new(),
             mark,
+            published_at: None,
             rows_total: metrics::counter!("aggregator_rows_total"),
             duplicates_total: metrics::counter!("aggregator_duplicates_total"),
             conflicts_total: metrics::counter!("aggregator_conflicts_total"),
@@ -150,6 +157,7 @@ impl Aggregator {
                 self.settle_gathered().await?;
                 self.turn_seconds.record(started.elapsed().as_secs_f64());
             }
+            self.publish_completeness().await;
         }
     }
 
@@ -219,6 +227,7 @@ impl Aggregator {
             window,
             next: position,
             gathered: Vec::new(),
+            complete_up_to: Timestamp(0),
             paused: false,
         };
         self.assigned.insert(partition, assigned);
@@ -290,7 +299,10 @@ impl Aggregator {
         for few in full.chunks(self.config.parallel_inserts.max(1)) {
             let mut inserts = Vec::with_capacity(few.len());
             for batch in few {
-                inserts.push(self.store.insert(INSERT_STATEMENT, batch.rows()));
+                inserts.push(async {
+                    let statement = insert_statement(batch.partition);
+                    self.store.insert(&statement, batch.rows()).await
+                });
             }
             // All of them end before an error counts, so that none is still under way.
             for outcome in futures::future::join_all(inserts).await {
@@ -305,6 +317,11 @@ impl Aggregator {
             let committed: Committed = settled(batch.next);
             self.consumer.commit(batch.partition, committed).await?;
             self.rows_total.increment(batch.len() as u64);
+            if let Some(assigned) = self.assigned.get_mut(&batch.partition) {
+                // More may carry the newest record's own millisecond.
+                let newest = Timestamp(batch.newest.0 - 1);
+                assigned.complete_up_to = assigned.complete_up_to.max(newest);
+            }
         }
         Ok(())
     }

@@ -121,9 +121,8 @@ pub async fn complete(store: &Store, batch: &SealedBatch) -> Result<usize, Store
         .count();
     if missing > 0 {
         let rows = batch.rows_without(&present);
-        store
-            .insert(warehouse::scan_rows::INSERT_STATEMENT, rows)
-            .await?;
+        let statement = warehouse::scan_rows::insert_statement(batch.partition);
+        store.insert(&statement, rows).await?;
     }
     Ok(missing)
 }

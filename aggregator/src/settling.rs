@@ -6,7 +6,7 @@ use std::time::Duration;
 use event_log::{LogError, Offset, Partition};
 use scan_model::Timestamp;
 use warehouse::StoreError;
-use warehouse::scan_rows::INSERT_STATEMENT;
+use warehouse::scan_rows::{insert_statement, running_inserts};
 use warehouse::slices::{self, Slice};
 
 use crate::pending::Pending;
@@ -63,23 +63,16 @@ impl Aggregator {
         self.settle_unclear(&mut []).await
     }
 
-    /// Waits until no insert into raw is running in the store.
+    /// Waits until no insert into raw is running in the store for this aggregator's partitions. Others' go on.
     async fn wait_for_running_inserts(&self) -> Result<(), AggregatorError> {
-        #[derive(serde::Deserialize)]
-        struct Count {
-            running: u64,
-        }
+        let ours = self.assigned.keys().copied().collect();
         // A statement whose connection was lost a moment ago may not have begun yet.
         tokio::time::sleep(Duration::from_millis(100)).await;
         loop {
-            let count: Count = retry("look for running inserts", || {
-                self.store.row(
-                    "SELECT count() AS running FROM system.processes WHERE query_kind = 'Insert' AND query ILIKE 'INSERT INTO scans%'",
-                    &[],
-                )
-            })
-            .await?;
-            if count.running == 0 {
+            let running = retry("look for running inserts", || {
+                running_inserts(&self.store, &ours)
+            });
+            if running.await? == 0 {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -169,7 +162,10 @@ impl Aggregator {
                 }
                 match self
                     .store
-                    .insert(INSERT_STATEMENT, batch.rows_between(from, to))
+                    .insert(
+                        &insert_statement(batch.partition),
+                        batch.rows_between(from, to),
+                    )
                     .await
                 {
                     Ok(()) => {}

@@ -48,6 +48,8 @@ pub struct IngestConfig {
     pub snapshot: Option<PathBuf>,
     /// A snapshot older than this is rebuilt: half of the compacted topics' delete retention.
     pub snapshot_max_age: Duration,
+    /// What `/readyz` says of where an acknowledged record is (INV-7).
+    pub durability: String,
 }
 
 /// Why ingest does not start.

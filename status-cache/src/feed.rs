@@ -226,10 +226,15 @@ async fn follow(
             }
         }
         progress.position.send_replace(reader.position());
-        // With nothing left at `asked_at`, all that had been appended by then is applied.
+        let known_until_ms = match newest_ms {
+            Some(newest_ms) => newest_ms,
+            // With nothing left after `asked_at`, all that had been appended by then is applied.
+            None if reader.is_at_end().await => asked_at.0,
+            None => continue,
+        };
         progress
             .known_until_ms
-            .store(newest_ms.unwrap_or(asked_at.0), Ordering::Relaxed);
+            .store(known_until_ms, Ordering::Relaxed);
     }
 }
 

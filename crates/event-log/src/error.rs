@@ -87,6 +87,15 @@ pub enum LogError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// Retry after a while: the log is away. What was sent may have been taken all the same; its own id settles it.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// Fix the access rules: the cluster refuses this user.
+    #[error("the cluster refuses: {0}")]
+    Forbidden(String),
+    /// Fix the configuration: an option is not one.
+    #[error("log options: {0}")]
+    Options(String),
     /// The store of small state refused.
     #[error("position store: {0}")]
     Positions(String),
@@ -95,7 +104,7 @@ pub enum LogError {
 impl LogError {
     /// Whether the same call may succeed later without anyone's help.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full)
+        matches!(self, Self::Full | Self::Unavailable(_))
     }
 
     pub(crate) fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {

@@ -4,12 +4,14 @@
 //! - [`record`] is what goes in and comes out; [`LogError`] says what a caller can do.
 //! - [`local`] is the backend on this machine's disk: segments with CRC, group commit with fdatasync, compaction,
 //!   retention, damage reported by file and offset.
+//! - [`kafka`] is the backend on a Kafka cluster: idempotent appends, cooperative groups, topics as declared.
 //! - [`partitioner`] maps keys to partitions, the same on every backend.
 //!
 //! **Contract.** An append is answered when durable (INV-7). Offsets of a partition rise by one for each record appended
 //! and are never reused; compaction leaves gaps. A reader sees durable records only, in order, each once.
 
 pub mod error;
+pub mod kafka;
 pub mod local;
 pub mod partitioner;
 pub mod record;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use error::LogError;
+pub use kafka::KafkaLog;
 pub use local::LocalLog;
 pub use partitioner::partition_for;
 pub use record::{Offset, Partition, Record, StoredRecord};
@@ -33,6 +36,9 @@ pub struct Appended {
     pub partition: Partition,
     /// The offset of the first record.
     pub first: Offset,
+    /// The offset of the last record. On the local log the records between have the offsets between; on Kafka another
+    /// producer's may stand among them.
+    pub last: Offset,
     /// The log-append time that the records carry, in Unix milliseconds.
     pub append_time_ms: i64,
 }
@@ -119,6 +125,10 @@ pub trait PartitionReader: Send {
 
     /// The offset that the next record read will have, or follow.
     fn position(&self) -> Offset;
+
+    /// Whether everything that was durable before the call has been handed out. `false` also where it cannot be told now,
+    /// because the log is away or was asked a moment ago: silence alone is no proof of being up to date.
+    async fn is_at_end(&mut self) -> bool;
 }
 
 /// What a group's membership brings.

@@ -4,7 +4,7 @@ pub mod problem;
 pub mod reading;
 pub mod serving;
 
-pub use axum::Router;
+pub use axum::{Router, routing};
 pub use problem::Problem;
 pub use reading::{read_json, refusal};
 pub use serving::{RenderMetrics, ServeError, bind, metrics_response, serve};

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster_options::{AggregatorOptions, IngestOptions, TopicsOptions};
 use crate::config::{LocalConfig, LocalOptions};
 use crate::import::ImportKind;
-use crate::{check, demo, engine, import, keys, local, telemetry};
+use crate::{check, cluster, demo, engine, import, keys, local, telemetry};
 
 /// Tongxing (通行): the scan pipeline of a health-code system.
 ///
@@ -27,6 +28,12 @@ enum Command {
     Up(LocalOptions),
     /// The same, with a simulated day of synthetic people, venues and traffic over HTTP.
     Demo(DemoOptions),
+    /// Run one ingest node of a cluster, over Kafka.
+    Ingest(IngestOptions),
+    /// Run one aggregator of a cluster: Kafka to a ClickHouse server.
+    Aggregator(AggregatorOptions),
+    /// Create Kafka's topics and compare them with what is declared; exits with 1 if any differs.
+    Topics(TopicsOptions),
     /// Serve the embedded ClickHouse engine over ClickHouse's HTTP interface.
     Clickhouse(EngineOptions),
     /// Serve the statistics API and the console over a ClickHouse server.
@@ -95,7 +102,7 @@ pub struct EngineOptions {
 }
 
 /// Where a ClickHouse server is.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct StoreOptions {
     /// ClickHouse's HTTP address.
     #[arg(
@@ -126,6 +133,9 @@ pub struct QueryOptions {
     /// Listen beyond loopback without TLS.
     #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
     pub allow_plaintext: bool,
+    /// A TOML file with any of these options, their dashes as underscores.
+    #[arg(long, env = "TONGXING_CONFIG")]
+    pub config: Option<PathBuf>,
 }
 
 /// Options of `keys`.
@@ -163,6 +173,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Up(options) => local::up(LocalConfig::resolve(options)?, metrics).await,
         Command::Demo(options) => demo::run(options, metrics).await,
+        Command::Ingest(options) => cluster::ingest(options, metrics).await,
+        Command::Aggregator(options) => cluster::aggregator(options, metrics).await,
+        Command::Topics(options) => cluster::topics(options).await,
         Command::Clickhouse(options) => engine::serve(options).await,
         Command::Query(options) => local::query_alone(options, metrics).await,
         Command::Keys(options) => keys::run(&options.folder, &options.action),

@@ -199,7 +199,8 @@ pub fn check_listen(name: &str, address: SocketAddr, allow_plaintext: bool) -> R
     )
 }
 
-fn check_range(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
+/// A number within its bounds.
+pub fn check_range(name: &str, value: u64, least: u64, most: u64) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }

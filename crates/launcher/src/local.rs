@@ -204,10 +204,15 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
         appends: 50_000,
         remembered_scans: 200_000,
         snapshot: Some(config.data.join("status.snapshot")),
-        snapshot_max_age: Duration::from_secs(
-            u64::from(Retention::default().tombstone_days) * 86_400 / 2,
-        ),
+        snapshot_max_age: snapshot_max_age(),
+        // One copy on this machine's disk, synced before each answer (INV-7).
+        durability: "local log, fsynced".into(),
     }
+}
+
+/// Half of the compacted topics' delete retention: a tombstone that an older snapshot missed may be gone.
+pub fn snapshot_max_age() -> Duration {
+    Duration::from_secs(u64::from(Retention::default().tombstone_days) * 86_400 / 2)
 }
 
 fn store_config(config: &LocalConfig) -> Result<StoreConfig> {
@@ -235,7 +240,7 @@ fn complete_up_to(log: &SharedLog) -> CompleteUpTo {
 }
 
 /// Waits for the store, brings the schema up to date, then aggregates until stopped.
-async fn aggregate(
+pub async fn aggregate(
     log: SharedLog,
     store: Store,
     config: AggregatorConfig,
@@ -283,7 +288,8 @@ async fn prepare(store: &Store, fingerprint: [u8; 8]) -> Result<(), SchemaError>
     Ok(aggregator::names::write_divisions(store).await?)
 }
 
-async fn write_snapshots(ingest: Arc<Ingest>, stopped: watch::Receiver<bool>) {
+/// Writes the status snapshot now and then.
+pub async fn write_snapshots(ingest: Arc<Ingest>, stopped: watch::Receiver<bool>) {
     let mut interval = tokio::time::interval(SNAPSHOT_INTERVAL);
     interval.tick().await;
     loop {
@@ -319,7 +325,11 @@ pub fn store_of(options: StoreOptions) -> Result<Store> {
 pub async fn query_alone(options: QueryOptions, metrics: RenderMetrics) -> Result<()> {
     check_listen("listen", options.listen, options.allow_plaintext)?;
     let store = store_of(options.store)?;
-    let complete_up_to: CompleteUpTo = Arc::new(|| Box::pin(async { None }));
+    let asked = store.clone();
+    let complete_up_to: CompleteUpTo = Arc::new(move || {
+        let store = asked.clone();
+        Box::pin(async move { warehouse::completeness::read(&store).await.ok().flatten() })
+    });
     let query = Arc::new(Query {
         store,
         complete_up_to,

@@ -2,7 +2,10 @@
 
 mod check;
 mod cli;
+mod cluster;
+mod cluster_options;
 mod config;
+mod config_file;
 mod demo;
 mod engine;
 mod import;
@@ -13,10 +16,22 @@ mod telemetry;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
+    let given: Vec<_> = std::env::args_os().collect();
+    let command = match config_file::with_file(cli::Arguments::command(), &given) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("tongxing: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let matches = command.get_matches_from(given);
+    let arguments = match cli::Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use scan_model::{PersonKey, Timestamp};
 use serde::Deserialize;
 use tempfile::TempDir;
-use warehouse::scan_rows::{self, INSERT_STATEMENT, LogPlace};
+use warehouse::scan_rows::{self, LogPlace};
 use warehouse::schema::{self, SchemaError};
 use warehouse::slices::{self, Slice};
 use warehouse::{Store, StoreError};
@@ -179,7 +179,10 @@ async fn fill(store: &Store, random: &mut ChaCha8Rng) -> (Counted, BTreeSet<Slic
                 slices.insert(Slice::of(log_partition, scan.event_time));
             }
         }
-        store.insert(INSERT_STATEMENT, rows.into()).await.unwrap();
+        store
+            .insert(&scan_rows::insert_statement(0), rows.into())
+            .await
+            .unwrap();
     }
     assert_eq!(slices.len(), 2 * PARTITIONS as usize);
     assert_eq!(slices::all_slices(store).await.unwrap(), slices);

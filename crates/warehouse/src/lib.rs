@@ -1,5 +1,6 @@
 //! ClickHouse: the schema, the client, and the embedded engine.
 //!
+//! - [`completeness`] says up to when the statistics are complete, for readers without a log.
 //! - [`engine`] serves `libchdb.so` over ClickHouse's HTTP interface, in a process of its own, and supervises that process.
 //! - [`schema`] holds the versioned migrations and applies them.
 //! - [`store`] is the client: sealed inserts, typed reads, errors by what the caller can do.
@@ -8,6 +9,7 @@
 //!
 //! The same code talks to a ClickHouse server: only the URL differs.
 
+pub mod completeness;
 pub mod engine;
 pub mod scan_rows;
 pub mod schema;

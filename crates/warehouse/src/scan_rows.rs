@@ -3,10 +3,47 @@
 use bytes::BufMut;
 use scan_model::enrolment::Sex;
 use scan_model::scan::{Carrier, Direction, Disposition, TemperatureBand};
+use std::collections::BTreeSet;
+
 use scan_model::{Scan, ScanKind, Timestamp};
 
-/// The statement that goes with [`encode`].
-pub const INSERT_STATEMENT: &str = "INSERT INTO scans FORMAT RowBinary";
+use crate::store::{Store, StoreError};
+
+/// The statement that goes with [`encode`], for rows of one log partition. It names the partition, so that
+/// [`running_inserts`] tells whose it is.
+pub fn insert_statement(log_partition: u32) -> String {
+    format!("{} FORMAT RowBinary", marked(log_partition))
+}
+
+fn marked(log_partition: u32) -> String {
+    format!("INSERT INTO scans /* log partition {log_partition} */")
+}
+
+/// How many inserts into raw are running for some log partitions.
+pub async fn running_inserts(
+    store: &Store,
+    log_partitions: &BTreeSet<u32>,
+) -> Result<usize, StoreError> {
+    #[derive(serde::Deserialize)]
+    struct Running {
+        query: String,
+    }
+    let running: Vec<Running> = store
+        .rows(
+            "SELECT substring(query, 1, 100) AS query FROM system.processes
+             WHERE query_kind = 'Insert' AND startsWith(query, 'INSERT INTO scans')",
+            &[],
+        )
+        .await?;
+    let is_ours = |query: &str| {
+        let mut marks = log_partitions.iter().map(|partition| marked(*partition));
+        marks.any(|mark| query.starts_with(&mark))
+    };
+    Ok(running
+        .iter()
+        .filter(|running| is_ours(&running.query))
+        .count())
+}
 
 /// Where the log keeps a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,7 +28,8 @@ const MIGRATIONS: &[Migration] = migrations![
     1 "0001_scans",
     2 "0002_rollups",
     3 "0003_names",
-    4 "0004_rollups_are_proven"
+    4 "0004_rollups_are_proven",
+    5 "0005_completeness"
 ];
 
 /// Why the schema is not what this build needs.

@@ -10,12 +10,13 @@ const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
 interface Service {
   image: string;
   build?: string;
+  command?: string[];
   environment?: Record<string, string>;
   volumes?: string[];
   ports?: string[];
   profiles?: string[];
 }
-const compose = parse(read("docker-compose.yml")) as { services: Record<string, Service>; volumes: Record<string, null> };
+const compose = parse(read("docker-compose.yml"), { merge: true }) as { services: Record<string, Service>; volumes: Record<string, null> };
 const services = Object.entries(compose.services);
 const service = (name: string): Service => {
   const found = compose.services[name];
@@ -25,10 +26,13 @@ const service = (name: string): Service => {
 
 /** Every TONGXING_ variable that the program reads. */
 const known = new Set(
-  ["crates/launcher/src/config.rs", "crates/launcher/src/cli.rs"].flatMap((path) =>
+  ["crates/launcher/src/config.rs", "crates/launcher/src/cli.rs", "crates/launcher/src/cluster_options.rs"].flatMap((path) =>
     [...read(path).matchAll(/env = "(TONGXING_[A-Z_]+)"/g)].map((match) => match[1]),
   ),
 );
+
+/** The services that run our own program. */
+const ours = services.filter(([, { image }]) => image.startsWith("tongxing:"));
 
 describe("docker-compose.yml", () => {
   it("sets only variables that the program reads", () => {
@@ -44,17 +48,38 @@ describe("docker-compose.yml", () => {
   });
 
   it("publishes the ports that services listen on, on loopback only", () => {
-    const environment = service("tongxing").environment ?? {};
-    const listens = ["TONGXING_INGEST_LISTEN", "TONGXING_QUERY_LISTEN"].map((name) => environment[name]?.split(":")[1]);
-    for (const [name, { ports }] of services) {
+    const listens = new Set<string>();
+    for (const [name, { environment, ports }] of services) {
+      const listening = Object.entries(environment ?? {}).find(([variable]) => variable.endsWith("_LISTEN"))?.[1].split(":")[1];
+      if (listening) listens.add(listening);
       for (const port of ports ?? []) {
         const [address, , inside] = port.split(":");
         expect(address, name).toBe("127.0.0.1");
-        if (name === "tongxing") expect(listens).toContain(inside);
+        if (listening) expect(inside, name).toBe(listening);
       }
     }
     const exposed = /EXPOSE (.*)/.exec(read("Dockerfile"))?.[1]?.split(" ");
-    expect(exposed).toEqual(listens);
+    expect(exposed).toEqual([...listens].sort());
+  });
+
+  it("runs every service of the cluster as a subcommand that the program has", () => {
+    const subcommands = [...read("crates/launcher/src/cli.rs").matchAll(/^        Command::(\w+)[ ({]/gm)].map((match) => match[1]?.toLowerCase());
+    const run = ours.map(([, { command }]) => command?.[0]);
+    expect(run).toEqual(["keys", "topics", "ingest", "aggregator", "query"]);
+    for (const name of run) expect(subcommands).toContain(name);
+  });
+
+  it("gives the log's and the store's settings to every service that uses them, the same to each", () => {
+    const settings = (name: string, prefix: RegExp): [string, string][] =>
+      Object.entries(service(name).environment ?? {}).filter(([variable]) => prefix.test(variable) && !/WAIT/.test(variable));
+    const log = /^TONGXING_(KAFKA_|PARTITIONS)/;
+    expect(settings("topics", log).length).toBeGreaterThan(2);
+    for (const name of ["ingest", "aggregator"]) expect(settings(name, log), name).toEqual(settings("topics", log));
+    const store = /^TONGXING_CLICKHOUSE_/;
+    expect(settings("aggregator", store)).toEqual(settings("query", store));
+    expect(settings("aggregator", store).length).toBe(2);
+    const [host, port] = (settings("topics", log).find(([name]) => name.endsWith("BOOTSTRAP"))?.[1] ?? "").split(":");
+    expect(service(host ?? "").environment?.["KAFKA_ADVERTISED_LISTENERS"]).toBe(`PLAINTEXT://${host ?? ""}:${port ?? ""}`);
   });
 
   it("mounts files that exist and volumes that are declared", () => {
@@ -67,10 +92,16 @@ describe("docker-compose.yml", () => {
     }
   });
 
-  it("keeps the data of the program in a volume", () => {
-    const { environment, volumes } = service("tongxing");
-    expect(volumes?.map((volume) => volume.split(":")[1])).toContain(environment?.["TONGXING_DATA"]);
-    expect(read("Dockerfile")).toContain(`VOLUME ${environment?.["TONGXING_DATA"] ?? "?"}`);
+  it("keeps what a service keeps in volumes that the image lets it write", () => {
+    const folders = /install --directory .*0700 (.*)/.exec(read("Dockerfile"))?.[1]?.split(" ") ?? [];
+    for (const [name, { environment, volumes }] of ours) {
+      const mounted = (volumes ?? []).map((volume) => volume.split(":")[1] ?? "");
+      for (const folder of mounted) expect(folders, name).toContain(folder);
+      for (const variable of ["TONGXING_DATA", "TONGXING_KEYS"]) {
+        const path = environment?.[variable];
+        if (path) expect(mounted.some((folder) => path === folder || path.startsWith(`${folder}/`)), `${name}: ${path}`).toBe(true);
+      }
+    }
   });
 
   it("points every URL at a service and a port of its own", () => {
@@ -113,7 +144,7 @@ describe("provisioning", () => {
 
   it("names one datasource and one database everywhere", () => {
     const clickhouse = datasources.datasources.find((source) => source.type === "grafana-clickhouse-datasource");
-    expect(clickhouse?.jsonData?.defaultDatabase).toBe(service("tongxing").environment?.["TONGXING_CLICKHOUSE_DATABASE"]);
+    expect(clickhouse?.jsonData?.defaultDatabase).toBe(service("query").environment?.["TONGXING_CLICKHOUSE_DATABASE"]);
     for (const name of ["venue-flow", "fever-counts", "grid-statistics"]) {
       const text = read(`dashboards/grafana/dashboards/${name}.json`);
       const uids = new Set([...text.matchAll(/"uid": "(tongxing-clickhouse)"/g)].map((match) => match[1]));

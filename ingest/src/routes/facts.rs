@@ -93,7 +93,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         };
         match outcome {
             Ok(appended) => {
-                let last = appended.first + count - 1;
+                let last = appended.last;
                 ingest
                     .feed
                     .wait_applied(FACTS, partition, last, APPLY_WAIT)

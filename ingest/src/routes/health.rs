@@ -36,8 +36,7 @@ pub async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
         "ruleset": ingest.ruleset.load().name(),
         "feed_failure": failure,
         "appends_room": ingest.appends.room(),
-        // One copy on this machine's disk, synced before each answer (INV-7).
-        "durability": "local log, fsynced",
+        "durability": ingest.config.durability,
     });
     (status, axum::Json(body)).into_response()
 }

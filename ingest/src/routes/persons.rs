@@ -63,7 +63,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             let count = records.len() as u64;
             match ingest.log.append(PERSONS, partition, records).await {
                 Ok(appended) => {
-                    let last = appended.first + count - 1;
+                    let last = appended.last;
                     ingest
                         .feed
                         .wait_applied(PERSONS, partition, last, APPLY_WAIT)

@@ -112,4 +112,8 @@ impl PartitionReader for FailingReader {
     fn position(&self) -> Offset {
         self.inner.position()
     }
+
+    async fn is_at_end(&mut self) -> bool {
+        self.mood.pass().await.is_ok() && self.inner.is_at_end().await
+    }
 }

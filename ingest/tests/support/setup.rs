@@ -75,5 +75,6 @@ pub fn config() -> IngestConfig {
         remembered_scans: 10_000,
         snapshot: None,
         snapshot_max_age: Duration::from_hours(1),
+        durability: "local log, fsynced".into(),
     }
 }

@@ -243,13 +243,14 @@ fn write_partition(waiting: Vec<Waiting>) -> Result<Written, Option<String>> {
     let capacity = waiting.iter().map(|waiting| waiting.bytes).sum();
     let mut builder = BatchBuilder::new(base, capacity);
     let mut next = base;
-    let mut firsts = Vec::with_capacity(waiting.len());
+    let mut ranges = Vec::with_capacity(waiting.len());
     for waiting in &waiting {
-        firsts.push(next);
+        let first = next;
         for record in &waiting.records {
             builder.push(next, record);
             next += 1;
         }
+        ranges.push((first, next.saturating_sub(1).max(first)));
     }
     let bytes = builder.finish(next, append_time_ms, base);
     let before = segment.size();
@@ -266,11 +267,12 @@ fn write_partition(waiting: Vec<Waiting>) -> Result<Written, Option<String>> {
     }
     let answers = waiting
         .into_iter()
-        .zip(firsts)
-        .map(|(waiting, first)| {
+        .zip(ranges)
+        .map(|(waiting, (first, last))| {
             let appended = Appended {
                 partition: partition.partition,
                 first,
+                last,
                 append_time_ms,
             };
             (waiting.answer, appended)

@@ -125,6 +125,10 @@ impl PartitionReader for LocalReader {
     fn position(&self) -> Offset {
         self.position
     }
+
+    async fn is_at_end(&mut self) -> bool {
+        !self.has_more()
+    }
 }
 
 /// The records from `from` on that one chunk holds, the place behind it, and the offset reached.

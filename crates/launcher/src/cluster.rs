@@ -1,0 +1,205 @@
+//! The cluster deployment: ingest and aggregator as processes of their own, any number of each, over Kafka and ClickHouse.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregator::AggregatorConfig;
+use anyhow::{Context, Result, bail};
+use event_log::kafka::topics::{Finding, TopicAdmin};
+use event_log::{KafkaLog, LogError, SharedLog, TopicConfig};
+use http_service::{RenderMetrics, Router, metrics_response};
+use ingest::{Ingest, IngestConfig};
+use registry::RegistryNode;
+use scan_model::Ruleset;
+use tokio::sync::watch;
+
+use crate::cluster_options::{AggregatorOptions, IngestOptions, LogOptions, TopicsOptions};
+use crate::config::{check_listen, check_range};
+use crate::local::{aggregate, snapshot_max_age, store_of, write_snapshots};
+use crate::{keys, stopping};
+
+/// How long a service waits between two tries to reach Kafka at its start.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an aggregator says up to when its partitions are counted.
+const COMPLETENESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Runs `tongxing ingest` until a signal.
+pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()> {
+    check_listen("listen", options.listen, options.allow_plaintext)?;
+    check_range("lateness_days", u64::from(options.lateness_days), 1, 45)?;
+    check_range(
+        "persons_capacity",
+        options.persons_capacity as u64,
+        1,
+        2_000_000_000,
+    )?;
+    let stale_after = u64::try_from(options.stale_after_ms).unwrap_or(0);
+    check_range("stale_after_ms", stale_after, 1, 86_400_000)?;
+    let ruleset = Ruleset::by_name(&options.ruleset).context("ruleset")?;
+    let keys = keys::read(&options.keys)?;
+    let listener = http_service::bind(options.listen).await.context("listen")?;
+    std::fs::create_dir_all(&options.data)
+        .with_context(|| format!("data: create {}", options.data.display()))?;
+    let (log, durability) = open_log(&options.log, "tongxing-ingest").await?;
+    let config = IngestConfig {
+        person_key: keys.person,
+        code_keys: keys.codes,
+        api_keys: keys.api,
+        ruleset,
+        capacity: options.persons_capacity,
+        refuse_red_check_ins: options.refuse_red_check_ins,
+        lateness_days: options.lateness_days,
+        stale_after_ms: options.stale_after_ms,
+        rotating_seconds: 60,
+        appends: 50_000,
+        remembered_scans: 200_000,
+        snapshot: Some(options.data.join("status.snapshot")),
+        snapshot_max_age: snapshot_max_age(),
+        durability,
+    };
+    let registry = Arc::new(RegistryNode::start(Arc::clone(&log)).await?);
+    let ingest = Ingest::start(log, registry, config).await?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped.clone()));
+    println!("ingest  http://{}", options.listen);
+    let router = ingest::routes::router(Arc::clone(&ingest), metrics);
+    let draining = Arc::clone(&ingest);
+    let shutdown = async move {
+        stopping::requested().await;
+        draining.drain();
+    };
+    http_service::serve(router, listener, shutdown).await?;
+    stop.send_replace(true);
+    tokio::task::spawn_blocking(move || ingest.write_snapshot()).await??;
+    Ok(())
+}
+
+/// Runs `tongxing aggregator` until a signal.
+pub async fn aggregator(options: AggregatorOptions, metrics: RenderMetrics) -> Result<()> {
+    check_listen("listen", options.listen, options.allow_plaintext)?;
+    check_range("linger_ms", options.linger_ms, 10, 10_000)?;
+    let fingerprint = keys::read(&options.keys)?.person.fingerprint();
+    let listener = http_service::bind(options.listen).await.context("listen")?;
+    let store = store_of(options.store)?;
+    let (log, _) = open_log(&options.log, "tongxing-aggregator").await?;
+    let config = AggregatorConfig {
+        // Marks of several aggregators stand side by side.
+        writer: format!("aggregator-{}", uuid::Uuid::now_v7().simple()),
+        linger: Duration::from_millis(options.linger_ms),
+        publish_completeness: Some(COMPLETENESS_INTERVAL),
+        ..AggregatorConfig::default()
+    };
+    let (stop, stopped) = watch::channel(false);
+    let aggregating = tokio::spawn(aggregate(log, store, config, fingerprint, stopped.clone()));
+    println!("aggregator  http://{} (health and metrics)", options.listen);
+    let shutdown = async move {
+        stopping::requested().await;
+        stop.send_replace(true);
+    };
+    http_service::serve(health(metrics), listener, shutdown).await?;
+    aggregating.await?;
+    Ok(())
+}
+
+/// Liveness and metrics of a service without an API.
+fn health(metrics: RenderMetrics) -> Router {
+    use http_service::routing::get;
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(async || "ok\n"))
+        .route("/metrics", get(move || metrics_response(metrics.clone())))
+}
+
+/// Runs `tongxing topics`: creates what is missing, then compares. Exits with an error where something is not as declared.
+pub async fn topics(options: TopicsOptions) -> Result<()> {
+    let declared = options.log.topics()?;
+    let admin = TopicAdmin::new(&options.log.kafka("tongxing-topics")?)?;
+    let durability = options.log.durability();
+    let deadline = tokio::time::Instant::now() + options.wait();
+    if !options.compare {
+        let created = loop {
+            match admin.create_missing(&declared, durability).await {
+                Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {
+                    eprintln!("waiting for Kafka: {error}");
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                outcome => break outcome?,
+            }
+        };
+        for topic in created {
+            println!("created {topic}");
+        }
+    }
+    let findings = compare_settled(&admin, &declared, &options.log, deadline).await?;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    if findings.is_empty() {
+        println!("{} topics are as declared", declared.len());
+        return Ok(());
+    }
+    bail!("{} settings differ from what is declared", findings.len())
+}
+
+/// Compares, giving topics that were only just created a moment to be known to every broker.
+async fn compare_settled(
+    admin: &TopicAdmin,
+    declared: &[TopicConfig],
+    options: &LogOptions,
+    deadline: tokio::time::Instant,
+) -> Result<Vec<Finding>> {
+    loop {
+        let findings = admin.compare(declared, options.durability()).await;
+        let is_settling = match &findings {
+            Ok(findings) => findings.iter().any(|finding| finding.setting == "topic"),
+            Err(error) => error.is_retryable(),
+        };
+        if !is_settling || tokio::time::Instant::now() >= deadline {
+            return Ok(findings?);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A log on Kafka whose topics are fit to be used; waits for Kafka. Answers what `/readyz` says of durability, too.
+async fn open_log(options: &LogOptions, client: &str) -> Result<(SharedLog, String)> {
+    let declared = options.topics()?;
+    let kafka = options.kafka(client)?;
+    let admin = TopicAdmin::new(&kafka)?;
+    let findings = loop {
+        match admin.compare(&declared, options.durability()).await {
+            Err(error @ LogError::Unavailable(_)) => {
+                tracing::warn!(%error, "waiting for Kafka");
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+            outcome => break outcome?,
+        }
+    };
+    if let Some(fatal) = findings.iter().find(|finding| finding.is_fatal) {
+        bail!("{fatal}; `tongxing topics` creates what is missing and shows the rest");
+    }
+    for finding in &findings {
+        tracing::warn!("{finding}");
+    }
+    let log: SharedLog = Arc::new(KafkaLog::connect(kafka, declared)?);
+    Ok((log, describe(options, &findings)))
+}
+
+fn describe(options: &LogOptions, findings: &[Finding]) -> String {
+    use event_log::kafka::topics::Durability;
+    let Durability {
+        replication,
+        in_sync,
+    } = options.durability();
+    let mut text = format!("kafka, replication {replication}, min in sync {in_sync}");
+    let is_full =
+        replication >= Durability::FULL.replication && in_sync >= Durability::FULL.in_sync;
+    if !is_full {
+        text.push_str("; weaker than INV-7 asks for");
+    }
+    for finding in findings {
+        text.push_str("; ");
+        text.push_str(&finding.to_string());
+    }
+    text
+}
