@@ -18,13 +18,23 @@ pub struct ValidCode {
     pub status: PersonStatus,
 }
 
+/// When a code is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Now: what the person's status is.
+    pub now: Timestamp,
+    /// When the code was shown: what a rotating code's age is measured at.
+    pub shown_at: Timestamp,
+    /// How long a rotating code lives, in seconds.
+    pub rotating_seconds: u32,
+}
+
 /// Opens a code and checks that it is in force (C10). Memory only (INV-2).
 pub fn open_code(
     code: &str,
     keys: &CodeKeys,
     cache: &StatusCache,
-    rotating_seconds: u32,
-    now: Timestamp,
+    moment: Moment,
     language: Language,
 ) -> Result<ValidCode, Problem> {
     let forged = || Problem::code("code-forged", "The code is not genuine", language.forged());
@@ -36,7 +46,7 @@ pub fn open_code(
         ),
         CodeError::UnknownKey | CodeError::Forged => forged(),
     })?;
-    let status = cache.get(payload.person, now).ok_or_else(forged)?;
+    let status = cache.get(payload.person, moment.now).ok_or_else(forged)?;
     let issued = Timestamp(i64::from(payload.issued_second) * 1000);
     if issued < status.codes_valid_from {
         return Err(Problem::code(
@@ -45,7 +55,7 @@ pub fn open_code(
             language.revoked(),
         ));
     }
-    if is_expired(&payload, &status, rotating_seconds, now) {
+    if is_expired(&payload, &status, moment) {
         return Err(Problem::code(
             "code-expired",
             "The code has expired",
@@ -62,23 +72,19 @@ pub fn unknown_document(language: Language) -> Problem {
 }
 
 /// Whether a code's time is over by its scheme and form (P4, P5).
-fn is_expired(
-    payload: &CodePayload,
-    status: &PersonStatus,
-    rotating_seconds: u32,
-    now: Timestamp,
-) -> bool {
+fn is_expired(payload: &CodePayload, status: &PersonStatus, moment: Moment) -> bool {
     const DAY_MS: i64 = 86_400_000;
     let issued_ms = i64::from(payload.issued_second) * 1000;
-    if payload.form == CodeForm::Rotating && now.0 - issued_ms > i64::from(rotating_seconds) * 1000
-    {
+    let shown_after_ms = moment.shown_at.0 - issued_ms;
+    let lives_ms = i64::from(moment.rotating_seconds) * 1000;
+    if payload.form == CodeForm::Rotating && shown_after_ms > lives_ms {
         return true;
     }
     payload.scheme.validity_days().is_some_and(|days| {
         let renewed = status
             .last_declaration
             .map_or(issued_ms, |day| issued_ms.max(day.0));
-        now.0 - renewed > i64::from(days) * DAY_MS
+        moment.now.0 - renewed > i64::from(days) * DAY_MS
     })
 }
 

@@ -2,11 +2,13 @@
 
 pub mod document;
 pub mod fact;
+pub mod named_person;
 pub mod person;
 pub mod scan;
 
 pub use document::DocumentForm;
 pub use fact::FactForm;
+pub use named_person::NamedPerson;
 pub use person::PersonForm;
 pub use scan::ScanForm;
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 use http_service::{RenderMetrics, metrics_response};
+use scan_model::SiteKind;
 
 use crate::problem::Problem;
 use crate::service::Ingest;
@@ -34,9 +35,24 @@ pub fn router(ingest: Arc<Ingest>, metrics: RenderMetrics) -> Router {
         .route("/v1/codes:revoke", post(codes::revoke))
         .route("/v1/facts", post(facts::supply))
         .route("/v1/facts:import", post(facts::supply))
-        .route("/v1/venues:import", post(sites::import_venues))
-        .route("/v1/grids:import", post(sites::import_grids))
-        .route("/v1/compounds:import", post(sites::import_compounds))
+        .route(
+            "/v1/venues:import",
+            post(async |ingest, headers, body| {
+                sites::submit(ingest, headers, body, SiteKind::Venue).await
+            }),
+        )
+        .route(
+            "/v1/grids:import",
+            post(async |ingest, headers, body| {
+                sites::submit(ingest, headers, body, SiteKind::Grid).await
+            }),
+        )
+        .route(
+            "/v1/compounds:import",
+            post(async |ingest, headers, body| {
+                sites::submit(ingest, headers, body, SiteKind::Compound).await
+            }),
+        )
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(move || metrics_response(metrics.clone())))

@@ -168,6 +168,11 @@ async fn v1_a_site_that_breaks_a_rule_is_refused_by_that_rule() {
         (json!({"address": "a".repeat(101)}), "address", "allowed"),
         (json!({"venue_type": null}), "venue_type", "allowed"),
         (json!({"venue_type": "stadium"}), "venue_type", "allowed"),
+        (
+            json!({"venue_type": "unspecified"}),
+            "venue_type",
+            "allowed",
+        ),
         (json!({"checkpoints": too_many}), "checkpoints", "allowed"),
         (
             json!({"checkpoints": vec!["长".repeat(100); 200]}),
@@ -342,6 +347,7 @@ async fn c2_a_scan_that_breaks_a_rule_is_refused_by_that_rule() {
         (json!({"direction": "up"}), "direction", "allowed"),
         (json!({"disposition": "arrested"}), "disposition", "allowed"),
         (json!({"checkpoint": 65_536}), "checkpoint", "type"),
+        (json!({"checkpoint": 2}), "checkpoint", "known_checkpoint"),
         (json!({"synthetic": "no"}), "synthetic", "type"),
         (json!({"document": document(NUMBER)}), "code", "exactly_one"),
         (json!({"code": null}), "code", "exactly_one"),

@@ -6,7 +6,7 @@ mod support;
 
 use axum::http::{Method, header};
 use scan_model::scan::Disposition;
-use scan_model::{CodeForm, Scheme};
+use scan_model::{CodeForm, Scheme, Timestamp};
 use serde_json::{Value, json};
 use support::refusals::screening_with;
 use support::{NUMBER, Reply, World, document, field_and_rule, refusal, scan_id};
@@ -126,6 +126,29 @@ async fn x3_a_retry_is_answered_the_same_though_the_code_has_ended_since() {
         world.post("tester", "/v1/scans", &fresh).await.problem(),
         refusal(422, "code", "revoked")
     );
+    assert_eq!(world.scans().await.len(), 1);
+}
+
+#[tokio::test]
+async fn p4_a_rotating_code_is_as_old_as_it_was_when_it_was_shown() {
+    let world = World::start().await;
+    let code = world.code_issued(600, Scheme::Yuekang, CodeForm::Rotating);
+    let shown = |seconds_ago: i64| {
+        let mut scan = World::screening(&code);
+        let time = Timestamp::now().plus_ms(-1000 * seconds_ago);
+        scan["time"] = json!(time.to_rfc3339());
+        scan
+    };
+    world.done("tester", "/v1/scans", &shown(570)).await;
+    for seconds_ago in [0, 530] {
+        assert_eq!(
+            world
+                .post("tester", "/v1/scans", &shown(seconds_ago))
+                .await
+                .problem(),
+            refusal(422, "code", "expired")
+        );
+    }
     assert_eq!(world.scans().await.len(), 1);
 }
 

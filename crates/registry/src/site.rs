@@ -86,10 +86,11 @@ impl SiteForm {
                 "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township",
             );
         }
-        if self.venue_type.is_some() != (kind == SiteKind::Venue) {
+        let has_type = !matches!(self.venue_type, None | Some(VenueType::Unspecified));
+        if has_type != (kind == SiteKind::Venue) {
             return refuse(
                 "venue_type",
-                "is required for a venue and belongs to venues only",
+                "is required for a venue, where it must say what kind, and belongs to venues only",
             );
         }
         if !self.address.is_empty() && !is_text(&self.address) {

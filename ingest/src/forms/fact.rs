@@ -4,7 +4,7 @@ use scan_model::fact::MAX_TEXT;
 use scan_model::{Category, Fact, PersonId, PersonKey, Timestamp};
 use serde::Deserialize;
 
-use super::{DocumentForm, time};
+use super::{DocumentForm, NamedPerson, time};
 use crate::problem::Problem;
 
 /// A fact about a person, named by id or by document.
@@ -28,35 +28,20 @@ pub struct FactForm {
     note: String,
 }
 
-/// The person whom `person` or `document` names; exactly one of them must be given.
-pub fn named_person(
-    person: Option<&str>,
-    document: Option<&DocumentForm>,
-    key: &PersonKey,
-    now: Timestamp,
-) -> Result<PersonId, Problem> {
-    match (person, document) {
-        (Some(id), None) => id
-            .parse()
-            .map_err(|_| Problem::field("person", "person_id", "must be 16 hexadecimal digits")),
-        (None, Some(document)) => Ok(key.identify(&document.parse(now)?).person),
-        _ => Err(Problem::field(
-            "person",
-            "exactly_one",
-            "give either person or document",
-        )),
-    }
-}
-
 impl FactForm {
-    /// Validates the form; the record's change number is the caller's to set.
+    /// Whom the fact is about.
+    pub fn named(&self, key: &PersonKey, now: Timestamp) -> Result<NamedPerson, Problem> {
+        NamedPerson::of(self.person.as_deref(), self.document.as_ref(), key, now)
+    }
+
+    /// Validates the rest of the form.
     pub fn into_fact(
         self,
-        key: &PersonKey,
+        person: PersonId,
+        change: u16,
         supplied_by: u64,
         now: Timestamp,
     ) -> Result<Fact, Problem> {
-        let person = named_person(self.person.as_deref(), self.document.as_ref(), key, now)?;
         for (field, text, least) in [
             ("source", &self.source, 1),
             ("reference", &self.reference, 1),
@@ -97,7 +82,7 @@ impl FactForm {
             recorded_at: now,
             supplied_by,
             note: self.note,
-            change: 0,
+            change,
         })
     }
 }

@@ -16,8 +16,7 @@ use super::audit;
 use super::facts::APPLY_WAIT;
 use crate::authority::Right;
 use crate::bulk::{self, Shape};
-use crate::forms::DocumentForm;
-use crate::forms::fact::named_person;
+use crate::forms::{DocumentForm, NamedPerson};
 use crate::problem::{self, Problem};
 use crate::service::Ingest;
 
@@ -144,8 +143,7 @@ fn known(
     document: Option<&DocumentForm>,
     now: Timestamp,
 ) -> Result<(PersonId, PersonStatus), Problem> {
-    let person = named_person(person, document, &ingest.config.person_key, now)?;
-    let status = ingest.cache.get(person, now);
-    let unknown = || Problem::unknown("person", "nobody is enrolled under this person or document");
-    status.map(|status| (person, status)).ok_or_else(unknown)
+    let named = NamedPerson::of(person, document, &ingest.config.person_key, now)?;
+    let status = named.enrolled(&ingest.cache, now)?;
+    Ok((named.person, status))
 }

@@ -50,16 +50,12 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut changes: HashMap<PersonId, u16> = HashMap::new();
     for (index, item) in batch.items.into_iter().enumerate() {
         let ready = item.and_then(|(form, _)| {
-            let mut fact = form.into_fact(&ingest.config.person_key, caller.operator, now)?;
-            let Some(known) = ingest.cache.get(fact.person, now) else {
-                return Err(Problem::unknown(
-                    "person",
-                    "nobody is enrolled under this person or document",
-                ));
-            };
-            let change = changes.entry(fact.person).or_insert(known.version);
-            *change = change.wrapping_add(1);
-            fact.change = *change;
+            let named = form.named(&ingest.config.person_key, now)?;
+            let known = named.enrolled(&ingest.cache, now)?;
+            let last = changes.get(&named.person).copied();
+            let change = last.unwrap_or(known.version).wrapping_add(1);
+            let fact = form.into_fact(named.person, change, caller.operator, now)?;
+            changes.insert(named.person, change);
             Ok(fact)
         });
         outcomes.push(ready.and_then(|fact| {

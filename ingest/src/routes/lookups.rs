@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::audit;
 use crate::authority::{Caller, Right};
 use crate::bulk::{self, Shape};
-use crate::decision::{self, AnswerContext, Named};
+use crate::decision::{self, AnswerContext, Moment, Named};
 use crate::forms::DocumentForm;
 use crate::problem::Problem;
 use crate::service::Ingest;
@@ -54,8 +54,12 @@ fn answer_code(
     language: Language,
 ) -> Result<String, Problem> {
     let keys = ingest.code_keys.load();
-    let rotating = ingest.config.rotating_seconds;
-    let valid = decision::open_code(code, &keys, &ingest.cache, rotating, now, language)?;
+    let moment = Moment {
+        now,
+        shown_at: now,
+        rotating_seconds: ingest.config.rotating_seconds,
+    };
+    let valid = decision::open_code(code, &keys, &ingest.cache, moment, language)?;
     let mut answer = String::with_capacity(512);
     let ruleset = ingest.ruleset.load();
     let context = AnswerContext {

@@ -12,13 +12,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use event_log::{Partition, Record, partition_for};
 use futures::future::join_all;
+use registry::Site;
 use scan_model::scan::{Carrier, Disposition, ShownStatus};
 use scan_model::{CodeForm, Colour, PersonId, Scan, ScanKind, Timestamp, VenueType, codec};
 use status_cache::PersonStatus;
 
 use crate::authority::{Caller, Right};
 use crate::bulk;
-use crate::decision;
+use crate::decision::{self, Moment};
 use crate::forms::ScanForm;
 use crate::forms::scan::{CheckedScan, Subject};
 use crate::idempotency::{Recollection, Remembered};
@@ -178,7 +179,8 @@ fn prepare(
             )
         })?),
     };
-    let identified = identify(ingest, caller, &checked.subject, now, language);
+    check_checkpoint(checked.checkpoint, site.as_deref())?;
+    let identified = identify(ingest, caller, &checked, now, language);
     let body_hash = hash(bytes.trim_ascii());
     // A retry gets its answer even where the code has expired or been ended since.
     let person = match (&identified, &checked.subject) {
@@ -277,19 +279,38 @@ fn prepare(
     })
 }
 
+/// Checkpoint 0 says nothing; any other must be one of the site's entrances (V1).
+fn check_checkpoint(checkpoint: u16, site: Option<&Site>) -> Result<(), Problem> {
+    let entrances = site.map_or(0, |site| site.checkpoints.len());
+    if usize::from(checkpoint) <= entrances {
+        return Ok(());
+    }
+    let detail = if entrances == 0 {
+        "must be left out: this site has no checkpoints".to_owned()
+    } else {
+        format!("must lie between 1 and {entrances}, the site's checkpoints")
+    };
+    Err(Problem::field("checkpoint", "known_checkpoint", detail))
+}
+
 /// Who is scanned, with their status.
 fn identify(
     ingest: &Ingest,
     caller: &Caller,
-    subject: &Subject,
+    checked: &CheckedScan,
     now: Timestamp,
     language: Language,
 ) -> Result<(PersonId, PersonStatus, Carrier), Problem> {
-    match subject {
+    match &checked.subject {
         Subject::Code(code) => {
             let keys = ingest.code_keys.load();
-            let rotating = ingest.config.rotating_seconds;
-            let valid = decision::open_code(code, &keys, &ingest.cache, rotating, now, language)?;
+            let moment = Moment {
+                now,
+                // A scan that is uploaded later was shown its code when it happened.
+                shown_at: checked.event_time,
+                rotating_seconds: ingest.config.rotating_seconds,
+            };
+            let valid = decision::open_code(code, &keys, &ingest.cache, moment, language)?;
             let carrier = match valid.payload.form {
                 CodeForm::App => Carrier::AppCode,
                 CodeForm::Rotating => Carrier::RotatingCode,

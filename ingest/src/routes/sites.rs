@@ -20,35 +20,14 @@ use crate::service::Ingest;
 /// Bytes of sites in one command; a command's own fields take less than the rest of a record.
 const MAX_COMMAND: usize = MAX_RECORD - 1024;
 
-/// `POST /v1/venues:import`.
-pub async fn import_venues(
-    State(ingest): State<Arc<Ingest>>,
+/// `POST /v1/venues:import`, `/v1/grids:import` and `/v1/compounds:import`.
+pub async fn submit(
+    ingest: State<Arc<Ingest>>,
     headers: HeaderMap,
     body: Body,
+    kind: SiteKind,
 ) -> Response {
-    import(&ingest, &headers, body, SiteKind::Venue)
-        .await
-        .unwrap_or_else(IntoResponse::into_response)
-}
-
-/// `POST /v1/grids:import`.
-pub async fn import_grids(
-    State(ingest): State<Arc<Ingest>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    import(&ingest, &headers, body, SiteKind::Grid)
-        .await
-        .unwrap_or_else(IntoResponse::into_response)
-}
-
-/// `POST /v1/compounds:import`.
-pub async fn import_compounds(
-    State(ingest): State<Arc<Ingest>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    import(&ingest, &headers, body, SiteKind::Compound)
+    import(&ingest, &headers, body, kind)
         .await
         .unwrap_or_else(IntoResponse::into_response)
 }
@@ -99,6 +78,7 @@ async fn import(
     caller.require(Right::ImportSites)?;
     let body = bulk::read_body(body).await?;
     let batch = bulk::read_items::<SiteForm>(headers, &body)?;
+    let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut sites = Vec::new();
     for (index, item) in batch.items.into_iter().enumerate() {
