@@ -8,6 +8,10 @@ pub fn from_log(error: &LogError) -> Problem {
     match error {
         LogError::TooLarge { bytes, limit } => Problem::record_too_large(*bytes, *limit),
         LogError::Full => Problem::unavailable("the log's queue is full; retry with the same ids"),
+        LogError::Unavailable(reason) => {
+            tracing::debug!(reason, "append not answered");
+            Problem::unavailable("the log is away; retry with the same ids")
+        }
         other => {
             tracing::error!(error = %other, "append failed");
             Problem::unavailable("the log does not take records; retry with the same ids")

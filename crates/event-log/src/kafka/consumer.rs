@@ -110,6 +110,8 @@ pub(super) struct KafkaConsumer {
     topic: String,
     owned: BTreeMap<Partition, Owned>,
     ready: VecDeque<(Partition, Vec<StoredRecord>)>,
+    /// What went wrong behind messages that were received; reported after them.
+    failure: Option<KafkaError>,
 }
 
 impl KafkaConsumer {
@@ -137,6 +139,7 @@ impl KafkaConsumer {
             topic: topic.to_owned(),
             owned: BTreeMap::new(),
             ready: VecDeque::new(),
+            failure: None,
         })
     }
 
@@ -181,11 +184,15 @@ impl KafkaConsumer {
         self.ready.extend(by_partition);
     }
 
-    /// Receives at least one message by a deadline, and then what is there already.
+    /// Receives at least one message by a deadline, and then what is there already. Nothing that was received is ever let go:
+    /// the client would not give it again.
     async fn receive(
         &mut self,
         deadline: Instant,
     ) -> Result<Vec<(Partition, StoredRecord)>, KafkaError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         let client = Arc::clone(&self.client);
         let mut received = Vec::new();
         let mut bytes = 0;
@@ -202,7 +209,11 @@ impl KafkaConsumer {
                 break;
             }
             next = match client.recv().now_or_never() {
-                Some(message) => Some(message?),
+                Some(Ok(message)) => Some(message),
+                Some(Err(failure)) => {
+                    self.failure = Some(failure);
+                    None
+                }
                 None => None,
             };
         }

@@ -118,6 +118,7 @@ impl Readers {
             end_at_start: bounds.end,
             at_end_since: None,
             asked_at: None,
+            failure: None,
             readers: Arc::clone(self),
             shared,
         })
@@ -196,6 +197,8 @@ pub(super) struct KafkaReader {
     at_end_since: Option<Instant>,
     /// When the brokers were last asked where the end is.
     asked_at: Option<Instant>,
+    /// What went wrong behind records that were read; reported after them.
+    failure: Option<LogError>,
     readers: Arc<Readers>,
     shared: Arc<Shared>,
 }
@@ -247,6 +250,9 @@ impl PartitionReader for KafkaReader {
         max_bytes: usize,
         wait: Duration,
     ) -> Result<Vec<StoredRecord>, LogError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         let deadline = Instant::now() + wait;
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -263,7 +269,14 @@ impl PartitionReader for KafkaReader {
                     None => return Ok(records),
                 }
             };
-            bytes += self.take(received, &mut records)?;
+            match self.take(received, &mut records) {
+                Ok(taken) => bytes += taken,
+                Err(failure) if records.is_empty() => return Err(failure),
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    return Ok(records);
+                }
+            }
             if bytes >= max_bytes {
                 return Ok(records);
             }
