@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use warehouse::engine::Sandbox;
 
 use crate::cluster_options::{AggregatorOptions, IngestOptions, TopicsOptions};
 use crate::config::{LocalConfig, LocalOptions};
@@ -167,9 +168,20 @@ pub struct ImportOptions {
     pub secret_file: PathBuf,
 }
 
-/// Runs a command to its end.
-pub async fn run(arguments: Arguments) -> Result<()> {
+/// Confines the process of a command that is to be confined. Called while the process has one thread.
+pub fn confine(arguments: &Arguments) -> Result<Option<Sandbox>> {
+    match &arguments.command {
+        Command::Clickhouse(options) => engine::confine(options).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Runs a command to its end, in its sandbox if it has one.
+pub async fn run(arguments: Arguments, sandbox: Option<Sandbox>) -> Result<()> {
     let metrics = telemetry::start();
+    if let Some(sandbox) = sandbox {
+        sandbox.report();
+    }
     match arguments.command {
         Command::Up(options) => local::up(LocalConfig::resolve(options)?, metrics).await,
         Command::Demo(options) => demo::run(options, metrics).await,

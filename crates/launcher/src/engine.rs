@@ -1,10 +1,13 @@
 //! The engine's library and its server process.
 
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use tokio::io::AsyncReadExt;
-use warehouse::engine::{EngineServer, serve as serve_engine};
+use warehouse::engine::{EngineServer, Sandbox, sandbox, serve as serve_engine};
 
 use crate::cli::EngineOptions;
 use crate::config::check_listen;
@@ -12,6 +15,11 @@ use crate::stopping;
 
 /// The version of the library that this build declares functions of.
 pub const ENGINE_VERSION: &str = "26.7.3-stable.1";
+
+/// Environment variables that the engine's process keeps, besides those of [`USED_PREFIXES`].
+const USED_VARIABLES: [&str; 4] = ["HOME", "LANG", "TZ", "XDG_CACHE_HOME"];
+/// This program's own options (never a secret: those come from files), and what the loader, the allocator and Rust read.
+const USED_PREFIXES: [&str; 5] = ["LC_", "LD_", "MALLOC_", "RUST_", "TONGXING_"];
 
 /// The library as configured, or where `make engine` puts it.
 pub fn library(configured: Option<&Path>) -> Result<PathBuf> {
@@ -45,12 +53,41 @@ pub fn library(configured: Option<&Path>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Serves the engine until a signal, or until standard input closes.
-pub async fn serve(options: EngineOptions) -> Result<()> {
+/// Confines this process to what the engine needs. Called while the process has one thread.
+pub fn confine(options: &EngineOptions) -> Result<Sandbox> {
     check_listen("listen", options.listen, options.allow_plaintext)?;
     let library = library(options.library.as_deref())?;
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("create {}", options.data.display()))?;
+    shed_environment()?;
+    Ok(sandbox::enter(&options.data, &library, options.listen)?)
+}
+
+/// Starts this program again, as the same process, if its environment holds more than the engine has a use for.
+///
+/// The environment that a process was started with stays readable in its /proc, so the engine's clients can read it.
+fn shed_environment() -> Result<()> {
+    let is_used = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        USED_VARIABLES.contains(&&*name)
+            || USED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    if std::env::vars_os().all(|(name, _)| is_used(&name)) {
+        return Ok(());
+    }
+    let mut arguments = std::env::args_os();
+    let refused = Command::new(std::env::current_exe()?)
+        .arg0(arguments.next().unwrap_or_default())
+        .args(arguments)
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_used(name)))
+        .exec();
+    Err(refused).context("start again without the environment")
+}
+
+/// Serves the engine, confined before, until a signal or until standard input closes.
+pub async fn serve(options: EngineOptions) -> Result<()> {
+    let library = library(options.library.as_deref())?;
     let until_stdin_closes = options.until_stdin_closes;
     let data = options.data.clone();
     let engine = tokio::task::spawn_blocking(move || {

@@ -32,6 +32,14 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
+    // Before the runtime: its threads would stay outside of the engine's sandbox.
+    let sandbox = match cli::confine(&arguments) {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            eprintln!("tongxing: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -42,7 +50,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli::run(arguments)) {
+    match runtime.block_on(cli::run(arguments, sandbox)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tongxing: {error:#}");

@@ -6,6 +6,7 @@
 //! | [`statement`] | where an INSERT's SQL ends and its data begins |
 //! | [`decoding`] | request bodies: lz4, gzip, deflate, ClickHouse's own blocks, multipart |
 //! | [`exception`] | ClickHouse's error text as code and HTTP status |
+//! | [`sandbox`] | what the engine's process can open, kept by the kernel |
 //! | [`server`] | the HTTP interface |
 //! | [`child`] | the engine as a supervised child process |
 //!
@@ -17,9 +18,11 @@ mod exception;
 mod hello;
 mod library;
 mod request;
+pub mod sandbox;
 pub mod server;
 mod statement;
 
 pub use child::{EngineProcess, EngineSettings};
 pub use library::EngineError;
+pub use sandbox::Sandbox;
 pub use server::{EngineServer, serve};
