@@ -63,7 +63,7 @@ describe("docker-compose.yml", () => {
   });
 
   it("runs every service of the cluster as a subcommand that the program has", () => {
-    const subcommands = [...read("crates/launcher/src/cli.rs").matchAll(/^        Command::(\w+)[ ({]/gm)].map((match) => match[1]?.toLowerCase());
+    const subcommands = [...read("crates/launcher/src/cli.rs").matchAll(/^ {8}Command::(\w+)[ ({]/gm)].map((match) => match[1]?.toLowerCase());
     const run = ours.map(([, { command }]) => command?.[0]);
     expect(run).toEqual(["keys", "topics", "ingest", "aggregator", "query"]);
     for (const name of run) expect(subcommands).toContain(name);
