@@ -74,7 +74,7 @@ impl Deployment {
         let keys_folder = config.data.join("keys");
         keys::create_missing(&keys_folder)?;
         let keys = keys::read(&keys_folder)?;
-        let engine = start_engine(&config)?;
+        let engine = start_engine(&config).await?;
         let log = open_log(&config).await?;
         let registry = Arc::new(RegistryNode::start(Arc::clone(&log)).await?);
         let fingerprint = keys.person.fingerprint();
@@ -148,19 +148,24 @@ fn serve(
     })
 }
 
-fn start_engine(config: &LocalConfig) -> Result<Option<EngineProcess>> {
+/// How long the engine of a run that was killed may take to end: it notices that its parent is gone, and closes its data.
+const FORMER_ENGINE_ENDS: Duration = Duration::from_secs(5);
+
+async fn start_engine(config: &LocalConfig) -> Result<Option<EngineProcess>> {
     if config.clickhouse_url.is_some() {
         return Ok(None);
     }
     // The child says so too, but only in its log, and is started again and again.
-    drop(
-        std::net::TcpListener::bind(config.clickhouse_listen).with_context(|| {
-            format!(
-                "clickhouse_listen: cannot listen on {}",
-                config.clickhouse_listen
-            )
-        })?,
-    );
+    let deadline = tokio::time::Instant::now() + FORMER_ENGINE_ENDS;
+    while let Err(error) = std::net::TcpListener::bind(config.clickhouse_listen) {
+        let may_end = error.kind() == std::io::ErrorKind::AddrInUse;
+        if !may_end || tokio::time::Instant::now() >= deadline {
+            let listen = config.clickhouse_listen;
+            return Err(error)
+                .with_context(|| format!("clickhouse_listen: cannot listen on {listen}"));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let data = std::path::absolute(config.data.join("clickhouse"))?;
     let settings = EngineSettings {
         program: std::env::current_exe().context("find this program")?,
