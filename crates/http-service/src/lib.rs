@@ -4,6 +4,7 @@ pub mod problem;
 pub mod reading;
 pub mod serving;
 
+pub use axum::response::IntoResponse;
 pub use axum::{Router, routing};
 pub use problem::Problem;
 pub use reading::{read_json, refusal};

@@ -1,13 +1,14 @@
 //! The cluster deployment: ingest and aggregator as processes of their own, any number of each, over Kafka and ClickHouse.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aggregator::AggregatorConfig;
 use anyhow::{Context, Result, bail};
 use event_log::kafka::topics::{Finding, TopicAdmin};
 use event_log::{KafkaLog, LogError, SharedLog, TopicConfig};
-use http_service::{RenderMetrics, Router, metrics_response};
+use http_service::{IntoResponse, Problem, RenderMetrics, Router, metrics_response};
 use ingest::{Ingest, IngestConfig};
 use registry::RegistryNode;
 use scan_model::Ruleset;
@@ -90,23 +91,37 @@ pub async fn aggregator(options: AggregatorOptions, metrics: RenderMetrics) -> R
         ..AggregatorConfig::default()
     };
     let (stop, stopped) = watch::channel(false);
-    let aggregating = tokio::spawn(aggregate(log, store, config, fingerprint, stopped.clone()));
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let aggregating = tokio::spawn({
+        let has_ended = Arc::clone(&has_ended);
+        async move {
+            aggregate(log, store, config, fingerprint, stopped).await;
+            has_ended.store(true, Ordering::Relaxed);
+        }
+    });
     println!("aggregator  http://{} (health and metrics)", options.listen);
     let shutdown = async move {
         stopping::requested().await;
         stop.send_replace(true);
     };
-    http_service::serve(health(metrics), listener, shutdown).await?;
+    http_service::serve(health(metrics, has_ended), listener, shutdown).await?;
     aggregating.await?;
     Ok(())
 }
 
-/// Liveness and metrics of a service without an API.
-fn health(metrics: RenderMetrics) -> Router {
+/// Liveness, readiness and metrics of the aggregator: it is ready until it ends for a reason that only a person can mend.
+fn health(metrics: RenderMetrics, has_ended: Arc<AtomicBool>) -> Router {
     use http_service::routing::get;
+    let ready = async move || {
+        if has_ended.load(Ordering::Relaxed) {
+            let problem = "the aggregator has stopped aggregating; its log says why";
+            return Problem::unavailable(problem).into_response();
+        }
+        "ok\n".into_response()
+    };
     Router::new()
         .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
         .route("/metrics", get(move || metrics_response(metrics.clone())))
 }
 

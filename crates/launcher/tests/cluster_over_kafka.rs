@@ -71,18 +71,23 @@ impl Cluster {
     }
 
     async fn service(&self, arguments: &[&str]) -> Service {
+        let mut service = Self::stopped_service(arguments);
+        service.start(self).await;
+        service
+    }
+
+    /// A service with a port of its own that is yet to be started.
+    fn stopped_service(arguments: &[&str]) -> Service {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let listen = free.local_addr().unwrap().to_string();
         drop(free);
         let mut command: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         command.extend(["--listen".to_owned(), listen.clone()]);
-        let mut service = Service {
+        Service {
             command,
             listen,
             child: None,
-        };
-        service.start(self).await;
-        service
+        }
     }
 
     fn secret(&self, name: &str) -> String {
@@ -99,10 +104,15 @@ impl Cluster {
 }
 
 impl Service {
-    async fn start(&mut self, cluster: &Cluster) {
+    fn spawn(&mut self, cluster: &Cluster) {
         let arguments: Vec<&str> = self.command.iter().map(String::as_str).collect();
         let child = cluster.command(&arguments).stdout(Stdio::null()).spawn();
         self.child = Some(child.unwrap());
+    }
+
+    /// Starts it and waits until it is ready.
+    async fn start(&mut self, cluster: &Cluster) {
+        self.spawn(cluster);
         let started = Instant::now();
         let mut client = Client::new(self.endpoint(), String::new());
         while client
@@ -249,4 +259,35 @@ async fn a_service_refuses_topics_that_are_not_as_declared_and_says_what_is_weak
     let ready: Value = serde_json::from_slice(&client.get("/readyz").await.unwrap().body).unwrap();
     let durability = ready["durability"].as_str().unwrap();
     assert!(durability.contains("weaker than INV-7"), "{durability}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aggregator_that_may_not_go_on_is_not_ready() {
+    let cluster = Cluster::start();
+    let first = cluster.service(&["aggregator"]).await;
+    let query = cluster.service(&["query"]).await;
+    // The first one gives the database its key's fingerprint.
+    verify::wait_complete(&query.endpoint(), Timestamp::now(), PATIENCE)
+        .await
+        .unwrap();
+    let other = cluster.fresh_folder("other-keys");
+    let created = cluster
+        .command(&["keys", "--folder", &other, "create"])
+        .output();
+    assert!(created.unwrap().status.success());
+    let mut foreign = Cluster::stopped_service(&["aggregator", "--keys", &other]);
+    foreign.spawn(&cluster);
+    let mut client = Client::new(foreign.endpoint(), String::new());
+    let started = Instant::now();
+    while client
+        .get("/readyz")
+        .await
+        .map_or(0, |answer| answer.status)
+        != 503
+    {
+        assert!(started.elapsed() < PATIENCE, "it is still ready");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut client = Client::new(first.endpoint(), String::new());
+    assert_eq!(client.get("/readyz").await.unwrap().status, 200);
 }

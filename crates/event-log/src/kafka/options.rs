@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 /// How a connection is protected.
 #[derive(Clone)]
 pub enum Security {
-    /// Not at all: loopback, or a network that is trusted by an explicit word.
+    /// Not at all: for loopback, and for networks whose every member is trusted.
     Plaintext,
     /// TLS; the brokers' certificates are checked against an authority's file, or the system's without one.
     Tls {
