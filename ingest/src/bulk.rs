@@ -115,15 +115,32 @@ fn read_lines<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
     })
 }
 
-/// Answers in the request's shape. Each outcome is JSON text, or the item's problem.
+/// An item that was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The item's status, 2xx.
+    pub status: StatusCode,
+    /// JSON text.
+    pub body: String,
+}
+
+/// Answers in the request's shape, with one status for all that was done. Each outcome is JSON text, or the item's problem.
 pub fn respond(
     shape: Shape,
-    created: StatusCode,
+    status: StatusCode,
     outcomes: Vec<Result<String, Problem>>,
 ) -> Response {
+    let each = outcomes
+        .into_iter()
+        .map(|outcome| outcome.map(|body| Done { status, body }));
+    respond_each(shape, each.collect())
+}
+
+/// Answers in the request's shape, with a status an item.
+pub fn respond_each(shape: Shape, outcomes: Vec<Result<Done, Problem>>) -> Response {
     if shape == Shape::One {
         return match outcomes.into_iter().next() {
-            Some(Ok(body)) => json(created, "application/json", body),
+            Some(Ok(done)) => json(done.status, "application/json", done.body),
             Some(Err(problem)) => problem.into_response(),
             None => Problem::malformed("the body is empty").into_response(),
         };
@@ -135,9 +152,9 @@ pub fn respond(
         .into_iter()
         .enumerate()
         .map(|(index, outcome)| match outcome {
-            Ok(result) => format!(
-                r#"{{"index":{index},"status":{},"result":{result}}}"#,
-                created.as_u16()
+            Ok(Done { status, body }) => format!(
+                r#"{{"index":{index},"status":{},"result":{body}}}"#,
+                status.as_u16()
             ),
             Err(problem) => {
                 let status = problem.status().as_u16();

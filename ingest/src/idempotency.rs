@@ -6,6 +6,7 @@
 use moka::sync::Cache;
 use scan_model::{PersonId, ScanId};
 
+use crate::bulk::Done;
 use crate::problem::Problem;
 
 /// What was answered to a scan, as far as a retry needs it.
@@ -14,7 +15,7 @@ pub struct Remembered {
     /// Hash of what the client sent.
     pub body: u64,
     /// The answer, or the refusal that was recorded.
-    pub outcome: Result<String, Problem>,
+    pub outcome: Result<Done, Problem>,
 }
 
 /// Answers by person and scan id, bounded; the least used are forgotten first.
@@ -27,7 +28,7 @@ pub enum Recollection {
     /// Nothing.
     New,
     /// The same scan: answer the same again.
-    Repeat(Result<String, Problem>),
+    Repeat(Result<Done, Problem>),
     /// The id was used for another body.
     Conflict(Problem),
 }

@@ -7,7 +7,9 @@ pub use http_service::Problem;
 pub fn from_log(error: &LogError) -> Problem {
     match error {
         LogError::TooLarge { bytes, limit } => Problem::record_too_large(*bytes, *limit),
-        LogError::Full => Problem::unavailable("the log's queue is full; retry with the same ids"),
+        LogError::Full => {
+            Problem::unavailable("the log and its spool have no room; retry with the same ids")
+        }
         LogError::Unavailable(reason) => {
             tracing::debug!(reason, "append not answered");
             Problem::unavailable("the log is away; retry with the same ids")

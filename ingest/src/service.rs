@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use event_log::{LogError, SharedLog};
+use event_log::{LogError, Partition, Record, SharedLog, Spool, SpoolOptions, Taken};
 use registry::{RegistryError, RegistryNode};
 use scan_model::code::CodeKeysError;
 use scan_model::{CodeKeys, PersonKey, Ruleset, Timestamp};
-use status_cache::feed::{Feed, Positions};
+use status_cache::feed::{Coverage, Feed};
 use status_cache::{FeedError, StatusCache, snapshot};
 
 use crate::admission::Appends;
@@ -50,6 +50,10 @@ pub struct IngestConfig {
     pub snapshot_max_age: Duration,
     /// What `/readyz` says of where an acknowledged record is (INV-7).
     pub durability: String,
+    /// Where scans go while the log is away; none answers 503 then.
+    pub spool: Option<SpoolOptions>,
+    /// Whether a node with a snapshot starts without having heard from the log.
+    pub may_start_without_log: bool,
 }
 
 /// Why ingest does not start.
@@ -88,6 +92,8 @@ pub struct Ingest {
     pub code_keys: ArcSwap<CodeKeys>,
     /// The ruleset in force; swapped whole at a change.
     pub ruleset: ArcSwap<Ruleset>,
+    /// Where scans go while the log is away.
+    pub spool: Option<Spool>,
     /// Scans answered before.
     pub answers: Answers,
     /// Bound of scans on their way.
@@ -98,6 +104,7 @@ pub struct Ingest {
     pub config: IngestConfig,
     /// Partitions of the person-keyed topics.
     pub partitions: u32,
+    durability: ArcSwap<String>,
     draining: AtomicBool,
 }
 
@@ -108,10 +115,13 @@ impl Ingest {
         registry: Arc<RegistryNode>,
         config: IngestConfig,
     ) -> Result<Arc<Self>, IngestError> {
-        let (cache, positions) = restore(&config);
-        let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &positions).await?;
-        feed.wait_caught_up(&log).await?;
-        wait_known_until(&feed, Timestamp::now()).await;
+        let spool = start_spool(&log, config.spool.clone()).await?;
+        let (cache, coverage) = restore(&config);
+        let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &coverage)?;
+        let knows_something = coverage != Coverage::default();
+        if !(config.may_start_without_log && knows_something) {
+            catch_up(&feed, &log).await?;
+        }
         let person_key = config.person_key.clone();
         let authority = Authority::new(&config.api_keys, |name| {
             person_key.hash_text("operator", name)
@@ -123,8 +133,10 @@ impl Ingest {
             feed,
             registry,
             authority,
+            durability: ArcSwap::from_pointee(config.durability.clone()),
             code_keys: ArcSwap::from_pointee(CodeKeys::new(&config.code_keys)?),
             ruleset: ArcSwap::from_pointee(config.ruleset.clone()),
+            spool,
             answers: Answers::new(config.remembered_scans),
             appends: Appends::new(config.appends),
             instruments: Instruments::default(),
@@ -132,6 +144,40 @@ impl Ingest {
             partitions,
             draining: AtomicBool::new(false),
         }))
+    }
+
+    /// Makes records of one partition durable: in the log, or, where there is a spool and the log is away, on this machine's disk.
+    pub async fn take(
+        &self,
+        topic: &str,
+        partition: Partition,
+        records: Vec<Record>,
+    ) -> Result<Taken, LogError> {
+        match &self.spool {
+            Some(spool) => spool.append(topic, partition, records).await,
+            None => self
+                .log
+                .append(topic, partition, records)
+                .await
+                .map(Taken::Appended),
+        }
+    }
+
+    /// The log is fit for records: lets scans flow to it, those that wait in the spool among them.
+    pub fn open_spool(&self) {
+        if let Some(spool) = &self.spool {
+            spool.open_gate();
+        }
+    }
+
+    /// What `/readyz` says of where an acknowledged record is.
+    pub fn durability(&self) -> Arc<String> {
+        self.durability.load_full()
+    }
+
+    /// Changes what `/readyz` says of where an acknowledged record is.
+    pub fn set_durability(&self, durability: String) {
+        self.durability.store(Arc::new(durability));
     }
 
     /// From now on `/readyz` says no, so that no new traffic is sent here.
@@ -149,15 +195,54 @@ impl Ingest {
         let Some(file) = &self.config.snapshot else {
             return Ok(None);
         };
-        let positions = self.feed.positions();
+        let coverage = self.feed.coverage();
         let fingerprint = self.config.person_key.fingerprint();
-        snapshot::write(&self.cache, &positions, fingerprint, file).map(Some)
+        snapshot::write(&self.cache, &coverage, fingerprint, file).map(Some)
     }
 
     /// How old this node's knowledge is, in milliseconds (S6).
     pub fn knowledge_age_ms(&self, now: Timestamp) -> i64 {
         self.feed.knowledge_age_ms(now)
     }
+}
+
+/// Opens the spool, off the runtime's threads: every record of it is verified.
+async fn start_spool(
+    log: &SharedLog,
+    options: Option<SpoolOptions>,
+) -> Result<Option<Spool>, LogError> {
+    let Some(options) = options else {
+        return Ok(None);
+    };
+    let log = Arc::clone(log);
+    let runtime = tokio::runtime::Handle::current();
+    let started = tokio::task::spawn_blocking(move || {
+        let _runtime = runtime.enter();
+        Spool::start(log, options)
+    });
+    let (spool, report) = started
+        .await
+        .unwrap_or_else(|error| Err(LogError::Closed(error.to_string())))?;
+    for cut in &report.cuts {
+        let (file, bytes) = (cut.file.display(), cut.bytes);
+        tracing::warn!(%file, bytes, "a torn tail of the spool was cut; none of it was acknowledged");
+    }
+    Ok(Some(spool))
+}
+
+/// Waits until everything that the log holds now has been applied, however long the log is away.
+async fn catch_up(feed: &Feed, log: &SharedLog) -> Result<(), FeedError> {
+    loop {
+        match feed.wait_caught_up(log).await {
+            Err(FeedError::Log(error)) if error.is_retryable() => {
+                tracing::warn!(%error, "the log is away; waiting for everyone's status");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            outcome => break outcome?,
+        }
+    }
+    wait_known_until(feed, Timestamp::now()).await;
+    Ok(())
 }
 
 /// Waits until every partition has stated that it knows all up to an instant. A node that answered before would call its
@@ -173,18 +258,18 @@ async fn wait_known_until(feed: &Feed, instant: Timestamp) {
 }
 
 /// The cache as the snapshot has it, or an empty one to be filled from the log.
-fn restore(config: &IngestConfig) -> (Arc<StatusCache>, Positions) {
+fn restore(config: &IngestConfig) -> (Arc<StatusCache>, Coverage) {
     let empty = || Arc::new(StatusCache::new(config.capacity));
     let Some(file) = config.snapshot.as_deref().filter(|file| file.exists()) else {
-        return (empty(), Positions::new());
+        return (empty(), Coverage::default());
     };
     let cache = empty();
     let fingerprint = config.person_key.fingerprint();
     match snapshot::read(&cache, fingerprint, config.snapshot_max_age, file) {
-        Ok(positions) => (cache, positions),
+        Ok(coverage) => (cache, coverage),
         Err(error) => {
             tracing::warn!(%error, "the status snapshot is refused; the status is rebuilt from the log");
-            (empty(), Positions::new())
+            (empty(), Coverage::default())
         }
     }
 }

@@ -192,7 +192,7 @@ impl Sender {
                 match self.exchange.post("/v1/scans", &scan.body).await {
                     Ok(status) => {
                         *measured.statuses.entry(status).or_default() += 1;
-                        if matches!(status, 201 | 403) {
+                        if matches!(status, 201 | 202 | 403) {
                             self.live.check_ins.fetch_add(1, Ordering::Relaxed);
                             acknowledged.push(scan.counted);
                         } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use event_log::{LogError, Offset, Partition, SharedLog, StoredRecord};
+use event_log::{LogError, Offset, Partition, PartitionReader, SharedLog, StoredRecord};
 use scan_model::codec::{self, CodecError};
 use scan_model::{CodeRevocation, Enrolment, Fact, Timestamp};
 use tokio::sync::watch;
@@ -28,8 +28,29 @@ const READ_BYTES: usize = 1 << 20;
 /// How often an idle partition states that it is still at the end.
 const IDLE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long to wait before asking a log again that was away.
+const AWAY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Where a cache stands in each partition.
 pub type Positions = HashMap<(String, Partition), Offset>;
+
+/// What of the log a cache knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage {
+    /// The next offset of each partition.
+    pub positions: Positions,
+    /// Everything appended up to here has been applied.
+    pub known_until: Timestamp,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self {
+            positions: Positions::new(),
+            known_until: Timestamp(0),
+        }
+    }
+}
 
 /// Why following the log had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -69,27 +90,23 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Starts following from the given positions; partitions without one are read from their start.
-    pub async fn start(
+    /// Starts following behind what the cache knows already; partitions without a position are read from their start. The log
+    /// may be away: following begins when it is back.
+    pub fn start(
         log: SharedLog,
         cache: Arc<StatusCache>,
-        from: &Positions,
+        from: &Coverage,
     ) -> Result<Self, FeedError> {
         let mut progress = HashMap::new();
         let mut tasks = JoinSet::new();
         let (failed, failure) = watch::channel(None);
         for topic in TOPICS {
             for partition in 0..log.partitions(topic)? {
-                let bounds = log.bounds(topic, partition).await?;
                 let key = (topic.to_owned(), partition);
-                let start = from
-                    .get(&key)
-                    .copied()
-                    .unwrap_or(bounds.start)
-                    .max(bounds.start);
+                let start = from.positions.get(&key).copied().unwrap_or(0);
                 let here = Arc::new(Progress {
                     position: watch::channel(start).0,
-                    known_until_ms: AtomicI64::new(0),
+                    known_until_ms: AtomicI64::new(from.known_until.0),
                 });
                 progress.insert(key, Arc::clone(&here));
                 let (log, cache, failed) = (Arc::clone(&log), Arc::clone(&cache), failed.clone());
@@ -153,13 +170,14 @@ impl Feed {
 
     /// How old this node's knowledge is: now less the append time up to which all of it has been applied (S6).
     pub fn knowledge_age_ms(&self, now: Timestamp) -> i64 {
-        let known_until = self
-            .progress
+        (now.0 - self.known_until().unwrap_or(now).0).max(0)
+    }
+
+    fn known_until(&self) -> Option<Timestamp> {
+        self.progress
             .values()
-            .map(|progress| progress.known_until_ms.load(Ordering::Relaxed))
+            .map(|progress| Timestamp(progress.known_until_ms.load(Ordering::Relaxed)))
             .min()
-            .unwrap_or(now.0);
-        (now.0 - known_until).max(0)
     }
 
     /// Why following stopped, if it did.
@@ -167,12 +185,19 @@ impl Feed {
         self.failure.borrow().clone()
     }
 
-    /// Where each partition stands.
-    pub fn positions(&self) -> Positions {
-        self.progress
+    /// What of the log is known.
+    pub fn coverage(&self) -> Coverage {
+        // Read first: what is known by then has been applied below the positions.
+        let known_until = self.known_until().unwrap_or(Timestamp(0));
+        let positions = self
+            .progress
             .iter()
             .map(|(key, here)| (key.clone(), *here.position.borrow()))
-            .collect()
+            .collect();
+        Coverage {
+            positions,
+            known_until,
+        }
     }
 
     /// Stops following.
@@ -192,7 +217,8 @@ async fn follow(
     let collisions = metrics::counter!("status_collisions_total");
     let malformed = metrics::counter!("status_malformed_records_total", "topic" => topic);
     let applied = metrics::counter!("status_applied_records_total", "topic" => topic);
-    let mut reader = log.read(topic, partition, start).await?;
+    let mut reader = open_reader(log, topic, partition, start).await?;
+    progress.position.send_replace(reader.position());
     loop {
         let asked_at = Timestamp::now();
         let records = reader.next(READ_BYTES, IDLE_INTERVAL).await?;
@@ -235,6 +261,28 @@ async fn follow(
         progress
             .known_until_ms
             .store(known_until_ms, Ordering::Relaxed);
+    }
+}
+
+/// A reader from an offset, or from the partition's start where that is later; waits while the log is away.
+async fn open_reader(
+    log: &SharedLog,
+    topic: &str,
+    partition: Partition,
+    from: Offset,
+) -> Result<Box<dyn PartitionReader>, FeedError> {
+    loop {
+        let opened = async {
+            let bounds = log.bounds(topic, partition).await?;
+            log.read(topic, partition, from.max(bounds.start)).await
+        };
+        match opened.await {
+            Err(error) if error.is_retryable() => {
+                tracing::debug!(%error, topic, partition, "the status feed waits for the log");
+                tokio::time::sleep(AWAY_INTERVAL).await;
+            }
+            outcome => return Ok(outcome?),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 8 | magic `TXSNAP01` |
 //! | 8 | fingerprint of the person key |
-//! | 8 | when it was taken, Unix milliseconds |
+//! | 8 | up to when the log had been applied, Unix milliseconds |
 //! | … | positions: count u32, then topic (u32 length and text), partition u32, offset u64 |
 //! | … | residents: count u64, then 32 bytes each, the four words of [`layout`](crate::layout) |
 //! | … | facts: count u64, then u32 length and wire form |
@@ -22,7 +22,7 @@ use scan_model::codec;
 use scan_model::{Fact, PersonId, Timestamp};
 
 use crate::cache::StatusCache;
-use crate::feed::Positions;
+use crate::feed::{Coverage, Positions};
 use crate::layout::{Decision, PersonWord, ShownWord};
 use crate::table::Resident;
 
@@ -52,7 +52,7 @@ pub enum SnapshotError {
     #[error("{}: made under another person key", .0.display())]
     Foreign(PathBuf),
     /// Too old: compaction may have dropped tombstones that it has not seen.
-    #[error("{}: taken {age_hours} hours ago, more than {limit_hours} are allowed", file.display())]
+    #[error("{}: knows the log up to {age_hours} hours ago, more than {limit_hours} are not allowed", file.display())]
     TooOld {
         /// The file.
         file: PathBuf,
@@ -66,13 +66,13 @@ pub enum SnapshotError {
     Full(#[from] crate::TableFull),
 }
 
-/// Writes a snapshot that covers `positions`. Readers go on; writers wait while memory is copied, not while the disk
-/// writes. Answers the bytes written.
+/// Writes a snapshot. Readers go on; writers wait while memory is copied, not while the disk writes. Answers the bytes
+/// written.
 ///
-/// `positions` must be read before the call: what is applied after them is harmless to apply again.
+/// `coverage` must be read before the call: what is applied after it is harmless to apply again.
 pub fn write(
     cache: &StatusCache,
-    positions: &Positions,
+    coverage: &Coverage,
     fingerprint: [u8; 8],
     file: &Path,
 ) -> Result<u64, SnapshotError> {
@@ -91,7 +91,7 @@ pub fn write(
         hasher: blake3::Hasher::new(),
         written: 0,
     };
-    write_body(&mut out, positions, fingerprint, &residents, &facts).map_err(io)?;
+    write_body(&mut out, coverage, fingerprint, &residents, &facts).map_err(io)?;
     let hash = out.hasher.finalize();
     out.inner.write_all(hash.as_bytes()).map_err(io)?;
     let inner = out
@@ -110,16 +110,16 @@ pub fn write(
 
 fn write_body(
     out: &mut impl Write,
-    positions: &Positions,
+    coverage: &Coverage,
     fingerprint: [u8; 8],
     residents: &[(PersonId, Resident)],
     facts: &[(PersonId, std::sync::Arc<[Fact]>)],
 ) -> io::Result<()> {
     out.write_all(MAGIC)?;
     out.write_all(&fingerprint)?;
-    out.write_all(&Timestamp::now().0.to_le_bytes())?;
-    out.write_all(&(positions.len() as u32).to_le_bytes())?;
-    for ((topic, partition), offset) in positions {
+    out.write_all(&coverage.known_until.0.to_le_bytes())?;
+    out.write_all(&(coverage.positions.len() as u32).to_le_bytes())?;
+    for ((topic, partition), offset) in &coverage.positions {
         out.write_all(&(topic.len() as u32).to_le_bytes())?;
         out.write_all(topic.as_bytes())?;
         out.write_all(&partition.to_le_bytes())?;
@@ -146,7 +146,7 @@ fn write_body(
     Ok(())
 }
 
-/// Reads a snapshot into an empty cache and answers the positions that it covers.
+/// Reads a snapshot into an empty cache and answers what it covers.
 ///
 /// # Errors
 /// By name, for each reason to rebuild from the log. The cache may then be partly filled and is to be thrown away.
@@ -155,7 +155,7 @@ pub fn read(
     fingerprint: [u8; 8],
     max_age: Duration,
     file: &Path,
-) -> Result<Positions, SnapshotError> {
+) -> Result<Coverage, SnapshotError> {
     let bytes = fs::read(file).map_err(|source| SnapshotError::Io {
         file: file.to_owned(),
         source,
@@ -182,8 +182,8 @@ pub fn read(
     if input.take::<8>().ok_or_else(short)? != fingerprint {
         return Err(SnapshotError::Foreign(file.to_owned()));
     }
-    let taken_at = Timestamp(i64::from_le_bytes(input.take().ok_or_else(short)?));
-    let age_ms = Timestamp::now().0 - taken_at.0;
+    let known_until = Timestamp(i64::from_le_bytes(input.take().ok_or_else(short)?));
+    let age_ms = Timestamp::now().0 - known_until.0;
     if age_ms > max_age.as_millis() as i64 {
         let (age_hours, limit_hours) = (age_ms / 3_600_000, max_age.as_secs() as i64 / 3600);
         return Err(SnapshotError::TooOld {
@@ -212,7 +212,10 @@ pub fn read(
         let fact = codec::decode(bytes).map_err(|_| damaged("a fact does not decode"))?;
         cache.restore_fact(fact);
     }
-    Ok(positions)
+    Ok(Coverage {
+        positions,
+        known_until,
+    })
 }
 
 struct Input<'a> {
@@ -327,10 +330,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("status.snapshot");
         let cache = filled();
-        let positions = Positions::from([(("facts".to_owned(), 3), 77)]);
-        write(&cache, &positions, [1; 8], &file).unwrap();
+        let coverage = Coverage {
+            positions: Positions::from([(("facts".to_owned(), 3), 77)]),
+            known_until: Timestamp::now(),
+        };
+        write(&cache, &coverage, [1; 8], &file).unwrap();
         let restored = StatusCache::new(100);
-        assert_eq!(read(&restored, [1; 8], WEEK, &file).unwrap(), positions);
+        assert_eq!(read(&restored, [1; 8], WEEK, &file).unwrap(), coverage);
         let now = Timestamp::now();
         for n in 1..=50_u64 {
             let person = PersonId(n << 50);
@@ -343,7 +349,11 @@ mod tests {
     fn a_damaged_foreign_or_old_snapshot_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("status.snapshot");
-        write(&filled(), &Positions::new(), [1; 8], &file).unwrap();
+        let coverage = Coverage {
+            known_until: Timestamp::now(),
+            ..Coverage::default()
+        };
+        write(&filled(), &coverage, [1; 8], &file).unwrap();
         let refusal =
             |fingerprint, age| read(&StatusCache::new(100), fingerprint, age, &file).unwrap_err();
         assert!(matches!(refusal([2; 8], WEEK), SnapshotError::Foreign(_)));

@@ -5,6 +5,7 @@
 //! - [`local`] is the backend on this machine's disk: segments with CRC, group commit with fdatasync, compaction,
 //!   retention, damage reported by file and offset.
 //! - [`kafka`] is the backend on a Kafka cluster: idempotent appends, cooperative groups, topics as declared.
+//! - [`spool`] takes records to this machine's disk while a log is away, and passes them on.
 //! - [`partitioner`] maps keys to partitions, the same on every backend.
 //!
 //! **Contract.** An append is answered when durable (INV-7). Offsets of a partition rise by one for each record appended
@@ -15,6 +16,7 @@ pub mod kafka;
 pub mod local;
 pub mod partitioner;
 pub mod record;
+pub mod spool;
 pub mod topic;
 
 use std::sync::Arc;
@@ -24,9 +26,10 @@ use async_trait::async_trait;
 
 pub use error::LogError;
 pub use kafka::KafkaLog;
-pub use local::LocalLog;
+pub use local::{LocalLog, OpenReport};
 pub use partitioner::partition_for;
 pub use record::{Offset, Partition, Record, StoredRecord};
+pub use spool::{Spool, SpoolOptions, SpoolState, Taken};
 pub use topic::{Cleanup, TopicConfig};
 
 /// Where an append came to stand.

@@ -133,6 +133,49 @@ impl LocalLog {
         housekeeping::run_once(&self.topics)
     }
 
+    /// The first and next offset of a partition; [`EventLog::bounds`] without waiting.
+    pub fn bounds_of(&self, topic: &str, partition: Partition) -> Result<Bounds, LogError> {
+        Ok(self.partition(topic, partition)?.bounds())
+    }
+
+    /// Bytes that a partition's segments take on the disk.
+    pub fn bytes_of(&self, topic: &str, partition: Partition) -> Result<u64, LogError> {
+        Ok(self.partition(topic, partition)?.bytes())
+    }
+
+    /// Removes the closed segments of a partition whose records are all below an offset.
+    pub fn remove_below(
+        &self,
+        topic: &str,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<(), LogError> {
+        self.partition(topic, partition)?.remove_below(offset)
+    }
+
+    /// A group's position in a partition, if it has one.
+    pub fn position(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: Partition,
+    ) -> Result<Option<Committed>, LogError> {
+        self.partition(topic, partition)?;
+        self.positions.get(group, topic, partition)
+    }
+
+    /// Records a group's position on behalf of a group that has no members; durable on return.
+    pub fn set_position(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: Partition,
+        committed: &Committed,
+    ) -> Result<(), LogError> {
+        self.partition(topic, partition)?;
+        self.positions.set(group, topic, partition, committed)
+    }
+
     fn topic(&self, name: &str) -> Result<&Arc<Topic>, LogError> {
         self.topics
             .get(name)
@@ -220,8 +263,7 @@ impl EventLog for LocalLog {
         topic: &str,
         partition: Partition,
     ) -> Result<Option<Committed>, LogError> {
-        self.partition(topic, partition)?;
-        self.positions.get(group, topic, partition)
+        self.position(group, topic, partition)
     }
 }
 

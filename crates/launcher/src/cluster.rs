@@ -1,13 +1,16 @@
 //! The cluster deployment: ingest and aggregator as processes of their own, any number of each, over Kafka and ClickHouse.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aggregator::AggregatorConfig;
 use anyhow::{Context, Result, bail};
+use event_log::kafka::KafkaOptions;
 use event_log::kafka::topics::{Finding, TopicAdmin};
-use event_log::{KafkaLog, LogError, SharedLog, TopicConfig};
+use event_log::local::LocalOptions as LocalLogOptions;
+use event_log::{Cleanup, KafkaLog, LocalLog, LogError, SharedLog, SpoolOptions, TopicConfig};
 use http_service::{IntoResponse, Problem, RenderMetrics, Router, metrics_response};
 use ingest::{Ingest, IngestConfig};
 use registry::RegistryNode;
@@ -21,6 +24,12 @@ use crate::{keys, stopping};
 
 /// How long a service waits between two tries to reach Kafka at its start.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a node that starts waits to hear from Kafka before it starts without.
+const FIRST_LOOK: Duration = Duration::from_secs(4);
+/// How long a node waits for Kafka where it has just heard from it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a node that stops waits for its spool to be passed on; the rest is passed on after its next start.
+const SPOOL_DRAIN: Duration = Duration::from_secs(5);
 /// How often an aggregator says up to when its partitions are counted.
 const COMPLETENESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -41,7 +50,24 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
     let listener = http_service::bind(options.listen).await.context("listen")?;
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("data: create {}", options.data.display()))?;
-    let (log, durability) = open_log(&options.log, "tongxing-ingest").await?;
+    check_range("spool_bytes", options.spool_bytes, 1 << 20, 1 << 50)?;
+    check_range("spool_after_ms", options.spool_after_ms, 50, 10_000)?;
+    let cluster = KafkaCluster::new(&options.log, "tongxing-ingest")?;
+    let log: SharedLog = Arc::new(cluster.connect()?);
+    // A node that knows anything starts without Kafka; its scans wait in the spool until the topics have been compared.
+    let first_look = tokio::time::timeout(FIRST_LOOK, cluster.compare()).await;
+    let durability = match first_look {
+        Ok(Err(error)) if !is_away(&error) => return Err(error),
+        Ok(Ok(durability)) => Some(durability),
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!("Kafka is away; starting with what this node knows");
+            None
+        }
+    };
+    let is_fit = durability.is_some();
+    let copy = open_registry_copy(&options.data.join("registry")).await?;
+    let patience = if is_fit { PATIENCE } else { Duration::ZERO };
+    let registry = RegistryNode::start_from_copy(Arc::clone(&log), copy, patience).await?;
     let config = IngestConfig {
         person_key: keys.person,
         code_keys: keys.codes,
@@ -56,10 +82,16 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         remembered_scans: 200_000,
         snapshot: Some(options.data.join("status.snapshot")),
         snapshot_max_age: snapshot_max_age(),
-        durability,
+        durability: durability.unwrap_or_else(|| "not known yet: Kafka is away".into()),
+        spool: Some(SpoolOptions {
+            folder: options.data.join("spool"),
+            topics: vec![ingest::topics::SCANS.to_owned()],
+            bytes: options.spool_bytes,
+            patience: Duration::from_millis(options.spool_after_ms),
+        }),
+        may_start_without_log: !is_fit,
     };
-    let registry = Arc::new(RegistryNode::start(Arc::clone(&log)).await?);
-    let ingest = Ingest::start(log, registry, config).await?;
+    let ingest = Ingest::start(log, Arc::new(registry), config).await?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped.clone()));
     println!("ingest  http://{}", options.listen);
@@ -69,10 +101,54 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         stopping::requested().await;
         draining.drain();
     };
+    if is_fit {
+        ingest.open_spool();
+    } else {
+        tokio::spawn(open_spool_when_fit(cluster, Arc::clone(&ingest)));
+    }
     http_service::serve(router, listener, shutdown).await?;
     stop.send_replace(true);
+    if let Some(spool) = &ingest.spool
+        && !spool.wait_empty(SPOOL_DRAIN).await
+    {
+        let waiting = spool.state().records;
+        tracing::warn!(
+            waiting,
+            "spooled scans wait on this disk for the next start"
+        );
+    }
     tokio::task::spawn_blocking(move || ingest.write_snapshot()).await??;
     Ok(())
+}
+
+/// Compares the topics as soon as Kafka answers, and lets scans flow where they are fit to be used.
+async fn open_spool_when_fit(cluster: KafkaCluster, ingest: Arc<Ingest>) {
+    loop {
+        match cluster.compare().await {
+            Ok(durability) => {
+                tracing::warn!(durability, "Kafka is back");
+                ingest.set_durability(durability);
+                return ingest.open_spool();
+            }
+            Err(error) if is_away(&error) => tokio::time::sleep(RETRY_INTERVAL).await,
+            Err(error) => {
+                tracing::error!(error = %format!("{error:#}"), "scans stay in the spool");
+                ingest.set_durability(format!("spool only: {error:#}"));
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+    }
+}
+
+/// The log that holds this node's copy of the registry's topic.
+async fn open_registry_copy(folder: &Path) -> Result<SharedLog> {
+    let folder = folder.to_owned();
+    let topic = TopicConfig::new(registry::TOPIC, 1, Cleanup::KEEP);
+    let opened = tokio::task::spawn_blocking(move || {
+        LocalLog::open(&folder, vec![topic], &LocalLogOptions::default())
+    });
+    let (log, _) = opened.await??;
+    Ok(Arc::new(log))
 }
 
 /// Runs `tongxing aggregator` until a signal.
@@ -82,7 +158,7 @@ pub async fn aggregator(options: AggregatorOptions, metrics: RenderMetrics) -> R
     let fingerprint = keys::read(&options.keys)?.person.fingerprint();
     let listener = http_service::bind(options.listen).await.context("listen")?;
     let store = store_of(options.store)?;
-    let (log, _) = open_log(&options.log, "tongxing-aggregator").await?;
+    let log = open_log(&options.log, "tongxing-aggregator").await?;
     let config = AggregatorConfig {
         // Marks of several aggregators stand side by side.
         writer: format!("aggregator-{}", uuid::Uuid::now_v7().simple()),
@@ -176,28 +252,72 @@ async fn compare_settled(
     }
 }
 
-/// A log on Kafka whose topics are fit to be used; waits for Kafka. Answers what `/readyz` says of durability, too.
-async fn open_log(options: &LogOptions, client: &str) -> Result<(SharedLog, String)> {
-    let declared = options.topics()?;
-    let kafka = options.kafka(client)?;
-    let admin = TopicAdmin::new(&kafka)?;
-    let findings = loop {
-        match admin.compare(&declared, options.durability()).await {
-            Err(error @ LogError::Unavailable(_)) => {
+/// A Kafka cluster and what its topics are to be.
+struct KafkaCluster {
+    options: LogOptions,
+    declared: Vec<TopicConfig>,
+    kafka: KafkaOptions,
+    admin: TopicAdmin,
+}
+
+impl KafkaCluster {
+    /// Connects to nothing yet; `client` is what brokers call this process.
+    fn new(options: &LogOptions, client: &str) -> Result<Self> {
+        let kafka = options.kafka(client)?;
+        Ok(Self {
+            options: options.clone(),
+            declared: options.topics()?,
+            admin: TopicAdmin::new(&kafka)?,
+            kafka,
+        })
+    }
+
+    fn connect(&self) -> Result<KafkaLog> {
+        Ok(KafkaLog::connect(
+            self.kafka.clone(),
+            self.declared.clone(),
+        )?)
+    }
+
+    /// Whether the topics are fit to be used; answers what `/readyz` says of durability.
+    async fn compare(&self) -> Result<String> {
+        let findings = self
+            .admin
+            .compare(&self.declared, self.options.durability())
+            .await?;
+        if let Some(fatal) = findings.iter().find(|finding| finding.is_fatal) {
+            bail!("{fatal}; `tongxing topics` creates what is missing and shows the rest");
+        }
+        for finding in &findings {
+            tracing::warn!("{finding}");
+        }
+        Ok(describe(&self.options, &findings))
+    }
+}
+
+/// Whether an error says that Kafka did not answer.
+fn is_away(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<LogError>(),
+        Some(LogError::Unavailable(_))
+    )
+}
+
+/// A log on Kafka whose topics are fit to be used; waits for Kafka.
+async fn open_log(options: &LogOptions, client: &str) -> Result<SharedLog> {
+    let cluster = KafkaCluster::new(options, client)?;
+    loop {
+        match cluster.compare().await {
+            Err(error) if is_away(&error) => {
                 tracing::warn!(%error, "waiting for Kafka");
                 tokio::time::sleep(RETRY_INTERVAL).await;
             }
-            outcome => break outcome?,
+            outcome => {
+                outcome?;
+                return Ok(Arc::new(cluster.connect()?));
+            }
         }
-    };
-    if let Some(fatal) = findings.iter().find(|finding| finding.is_fatal) {
-        bail!("{fatal}; `tongxing topics` creates what is missing and shows the rest");
     }
-    for finding in &findings {
-        tracing::warn!("{finding}");
-    }
-    let log: SharedLog = Arc::new(KafkaLog::connect(kafka, declared)?);
-    Ok((log, describe(options, &findings)))
 }
 
 fn describe(options: &LogOptions, findings: &[Finding]) -> String {

@@ -113,7 +113,7 @@ pub struct IngestOptions {
     /// The folder of keys, the same on every node; see `tongxing keys`.
     #[arg(long, env = "TONGXING_KEYS", default_value = "data/keys")]
     pub keys: PathBuf,
-    /// The folder of this node's snapshot.
+    /// The folder of this node's snapshot, spool and copy of the registry; it must outlive the process.
     #[arg(long, env = "TONGXING_DATA", default_value = "data")]
     pub data: PathBuf,
     /// Persons that the status table has room for, 32 bytes each and a sixth.
@@ -131,6 +131,12 @@ pub struct IngestOptions {
     /// Knowledge older than this many milliseconds makes green answers stale, 1 to 86400000.
     #[arg(long, env = "TONGXING_STALE_AFTER_MS", default_value_t = 60_000)]
     pub stale_after_ms: i64,
+    /// Bytes of scans that this node's disk takes while Kafka is away, 1048576 (1 MiB) and more; beyond them scans are answered 503.
+    #[arg(long, env = "TONGXING_SPOOL_BYTES", default_value_t = 4 << 30)]
+    pub spool_bytes: u64,
+    /// How many milliseconds Kafka may take to answer before a scan is spooled, 50 to 10000.
+    #[arg(long, env = "TONGXING_SPOOL_AFTER_MS", default_value_t = 1000)]
+    pub spool_after_ms: u64,
     /// Listen beyond loopback without TLS.
     #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
     pub allow_plaintext: bool,

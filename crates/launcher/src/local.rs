@@ -212,6 +212,9 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
         snapshot_max_age: snapshot_max_age(),
         // One copy on this machine's disk, synced before each answer (INV-7).
         durability: "local log, fsynced".into(),
+        // The log is on the same disk.
+        spool: None,
+        may_start_without_log: false,
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use event_log::SpoolState;
 use scan_model::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::OPENAPI;
 use crate::service::Ingest;
@@ -36,9 +37,22 @@ pub async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
         "ruleset": ingest.ruleset.load().name(),
         "feed_failure": failure,
         "appends_room": ingest.appends.room(),
-        "durability": ingest.config.durability,
+        "durability": *ingest.durability(),
+        "spool": ingest.spool.as_ref().map(|spool| spool_state(spool.state())),
     });
     (status, axum::Json(body)).into_response()
+}
+
+fn spool_state(state: SpoolState) -> Value {
+    let age_ms = state
+        .oldest_ms
+        .map_or(0, |oldest| (Timestamp::now().0 - oldest).max(0));
+    json!({
+        "records": state.records,
+        "bytes": state.bytes,
+        "age_ms": age_ms,
+        "partitions_spooling": state.spooling,
+    })
 }
 
 /// `GET /openapi.json`.

@@ -1,4 +1,5 @@
-//! Scans (C2–C7): one, an array, or NDJSON; durable before they are answered (INV-7).
+//! Scans (C2–C7): one, an array, or NDJSON; durable before they are answered (INV-7): 201 in the log, 202 in the spool while the
+//! log is away.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -10,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use event_log::{Partition, Record, partition_for};
+use event_log::{Partition, Record, Taken, partition_for};
 use futures::future::join_all;
 use registry::Site;
 use scan_model::scan::{Carrier, Disposition, ShownStatus};
@@ -18,7 +19,7 @@ use scan_model::{CodeForm, Colour, PersonId, Scan, ScanKind, Timestamp, VenueTyp
 use status_cache::PersonStatus;
 
 use crate::authority::{Caller, Right};
-use crate::bulk;
+use crate::bulk::{self, Done};
 use crate::decision::{self, Moment};
 use crate::forms::ScanForm;
 use crate::forms::scan::{CheckedScan, Subject};
@@ -52,7 +53,7 @@ struct Prepared {
     index: usize,
     scan: Scan,
     body_hash: u64,
-    outcome: Result<String, Problem>,
+    outcome: Result<Done, Problem>,
 }
 
 async fn accept(
@@ -72,7 +73,7 @@ async fn accept(
         .appends
         .admit(count)
         .inspect_err(|_| ingest.instruments.shed.increment(1))?;
-    let mut outcomes: Vec<Option<Result<String, Problem>>> = (0..count).map(|_| None).collect();
+    let mut outcomes: Vec<Option<Result<Done, Problem>>> = (0..count).map(|_| None).collect();
     let mut prepared = Vec::with_capacity(count);
     let mut first_of: HashMap<(PersonId, u128), usize> = HashMap::new();
     let mut repeats_of = Vec::new();
@@ -139,15 +140,15 @@ async fn accept(
         .instruments
         .scan_seconds
         .record(started.elapsed().as_secs_f64());
-    Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
+    Ok(bulk::respond_each(batch.shape, outcomes))
 }
 
 enum Ready {
-    Answered(Result<String, Problem>),
+    Answered(Result<Done, Problem>),
     Append {
         scan: Box<Scan>,
         body_hash: u64,
-        outcome: Result<String, Problem>,
+        outcome: Result<Done, Problem>,
     },
 }
 
@@ -266,11 +267,15 @@ fn prepare(
         ingest.instruments.red_refusals.increment(1);
         Err(Problem::red_refused(language.red()))
     } else {
-        Ok(format!(
+        let body = format!(
             r#"{{"scan_id":"{scan_id}","recorded":true,"colour":"{}","disposition":"{}"}}"#,
             ruleset.rule(colour).name,
             disposition.name(),
-        ))
+        );
+        Ok(Done {
+            status: StatusCode::CREATED,
+            body,
+        })
     };
     Ok(Ready::Append {
         scan: Box::new(scan),
@@ -334,7 +339,7 @@ fn identify(
 async fn append(
     ingest: &Ingest,
     prepared: Vec<Prepared>,
-    outcomes: &mut [Option<Result<String, Problem>>],
+    outcomes: &mut [Option<Result<Done, Problem>>],
 ) {
     let mut by_partition: HashMap<Partition, (Vec<Record>, Vec<Prepared>)> = HashMap::new();
     for item in prepared {
@@ -353,11 +358,11 @@ async fn append(
     let appends = by_partition
         .into_iter()
         .map(|(partition, (records, items))| async move {
-            (ingest.log.append(SCANS, partition, records).await, items)
+            (ingest.take(SCANS, partition, records).await, items)
         });
     for (appended, items) in join_all(appends).await {
         match appended {
-            Ok(_) => {
+            Ok(taken) => {
                 for Prepared {
                     index,
                     scan,
@@ -366,6 +371,7 @@ async fn append(
                 } in items
                 {
                     ingest.instruments.scans(scan.kind).increment(1);
+                    let outcome = outcome.map(|done| answer(done, taken));
                     let remembered = Remembered {
                         body: body_hash,
                         outcome: outcome.clone(),
@@ -384,6 +390,17 @@ async fn append(
                 }
             }
         }
+    }
+}
+
+/// What is answered to a scan, by where it came to stand.
+fn answer(done: Done, taken: Taken) -> Done {
+    match taken {
+        Taken::Appended(_) => done,
+        Taken::Spooled => Done {
+            status: StatusCode::ACCEPTED,
+            body: format!(r#"{},"spooled":true}}"#, done.body.trim_end_matches('}')),
+        },
     }
 }
 

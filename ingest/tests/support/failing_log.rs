@@ -18,9 +18,15 @@ impl Mood {
     pub const WORKS: u8 = 0;
     pub const REFUSES: u8 = 1;
     pub const HANGS: u8 = 2;
+    /// Appends are refused for the moment; nothing else is answered.
+    pub const AWAY: u8 = 3;
 
     pub fn set(&self, mood: u8) {
         self.0.store(mood, Ordering::SeqCst);
+    }
+
+    fn is(&self, mood: u8) -> bool {
+        self.0.load(Ordering::SeqCst) == mood
     }
 
     async fn pass(&self) -> Result<(), LogError> {
@@ -61,6 +67,9 @@ impl EventLog for FailingLog {
         partition: Partition,
         records: Vec<Record>,
     ) -> Result<Appended, LogError> {
+        if self.mood.is(Mood::AWAY) {
+            return Err(LogError::Unavailable("the test says so".into()));
+        }
         self.mood.pass().await?;
         self.inner.append(topic, partition, records).await
     }

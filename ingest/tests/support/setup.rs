@@ -76,5 +76,7 @@ pub fn config() -> IngestConfig {
         snapshot: None,
         snapshot_max_age: Duration::from_hours(1),
         durability: "local log, fsynced".into(),
+        spool: None,
+        may_start_without_log: false,
     }
 }

@@ -189,6 +189,23 @@ impl PartitionLog {
         }
     }
 
+    /// Bytes of all segments.
+    pub(super) fn bytes(&self) -> u64 {
+        let segments = self.segments.read();
+        segments.iter().map(|segment| segment.size()).sum()
+    }
+
+    /// Removes the closed segments whose records are all below `offset`.
+    pub(super) fn remove_below(&self, offset: Offset) -> Result<(), LogError> {
+        let _alone = self.housekeeping.lock();
+        let closed = self.closed_segments();
+        let count = closed
+            .iter()
+            .take_while(|segment| segment.end() <= offset)
+            .count();
+        self.remove_oldest(count)
+    }
+
     /// Makes the durable mark itself survive a power cut.
     pub(super) fn sync_mark(&self) -> Result<(), LogError> {
         self.mark.sync()
