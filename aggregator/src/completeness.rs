@@ -9,13 +9,14 @@ use tokio::time::Instant;
 use crate::pipeline::Aggregator;
 use crate::{GROUP, SCANS};
 
+/// How often watermarks are looked at where nothing is published.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
 impl Aggregator {
-    /// Writes to the store up to when each assigned partition is counted, where that is wanted and due. A store or a log that
-    /// is away only delays it.
-    pub(crate) async fn publish_completeness(&mut self) {
-        let Some(interval) = self.config.publish_completeness else {
-            return;
-        };
+    /// Raises the watermarks of partitions that are read to their end, and writes all of them to the store where that is wanted. A
+    /// store or a log that is away only delays it.
+    pub(crate) async fn advance_watermarks(&mut self) {
+        let interval = self.config.publish_completeness.unwrap_or(LOOK_INTERVAL);
         if self.published_at.is_some_and(|at| at.elapsed() < interval) {
             return;
         }
@@ -29,15 +30,18 @@ impl Aggregator {
             let bounds = self.log.bounds(SCANS, *partition).await;
             let is_at_end = bounds.is_ok_and(|bounds| assigned.next >= bounds.end);
             if is_at_end && assigned.gathered.is_empty() {
-                assigned.complete_up_to = assigned.complete_up_to.max(asked_at);
+                assigned.watermark.raise(asked_at);
             }
-            if assigned.complete_up_to.0 > 0 {
-                known.push((*partition, assigned.complete_up_to));
+            if let Some(instant) = assigned.watermark.known() {
+                known.push((*partition, instant));
             }
         }
         if let Some((_, oldest)) = known.iter().min_by_key(|(_, instant)| *instant) {
             let age_ms = (Timestamp::now().0 - oldest.0).max(0);
             metrics::gauge!("aggregator_completeness_age_seconds").set(age_ms as f64 / 1000.0);
+        }
+        if self.config.publish_completeness.is_none() {
+            return;
         }
         if let Err(error) = warehouse::completeness::publish(&self.store, partitions, &known).await
         {

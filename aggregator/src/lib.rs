@@ -10,12 +10,17 @@
 //!    what is missing, compare the touched rollup slices with raw and rebuild those that differ (`settling`, [`recovery`]);
 //! 6. *commit* the position behind the range.
 //!
+//! A partition that comes is taken over first (`taking_over`): what its former owner left pending is settled. A store that is away
+//! makes the member hold its partitions still and go on polling (`patience`). On a stop, what has been gathered is settled
+//! within a deadline.
+//!
 //! A record that cannot be decoded or stored becomes a dead letter ([`dead_letters`]); one of a newer version pauses its
 //! partition (INV-10). [`names`] keeps the names of sites and divisions beside the figures.
 
 pub mod completeness;
 pub mod dead_letters;
 pub mod names;
+mod patience;
 pub mod pending;
 pub mod pipeline;
 pub mod recovery;
@@ -23,6 +28,8 @@ mod retry;
 pub mod sealed;
 mod sealing;
 mod settling;
+mod taking_over;
+mod watermark;
 pub mod window;
 
 pub use pipeline::{Aggregator, AggregatorConfig, AggregatorError};

@@ -1,6 +1,6 @@
 //! The turn: gather, seal, record, insert, prove, commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use event_log::{
@@ -9,15 +9,20 @@ use event_log::{
 use scan_model::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use warehouse::ownership::Epoch;
 use warehouse::scan_rows::insert_statement;
 use warehouse::{Store, StoreError};
 
 use crate::pending::{Pending, PendingError, settled};
-use crate::recovery::{self, BootMark};
+use crate::recovery::BootMark;
 use crate::retry::retry;
 use crate::sealed::SealedBatch;
+use crate::watermark::Watermark;
 use crate::window::Window;
 use crate::{GROUP, SCANS};
+
+/// How often a commit is tried again while the group rebalances.
+const REBALANCE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How the aggregator runs.
 #[derive(Debug, Clone)]
@@ -32,10 +37,12 @@ pub struct AggregatorConfig {
     pub window: Duration,
     /// Scan ids remembered for one partition, at most.
     pub window_capacity: usize,
-    /// An insert is sent this soon after its pending range is recorded, or not at all.
+    /// An insert is sent this soon after its pending range is recorded, or only after what raw holds has been counted.
     pub insert_deadline: Duration,
     /// Inserts under way at once.
     pub parallel_inserts: usize,
+    /// How long a stop may take to settle what has been gathered; the rest is left to the next owner.
+    pub drain: Duration,
     /// How often it is written to the store up to when the statistics are complete; never, where readers ask the log.
     pub publish_completeness: Option<Duration>,
     /// Whether rollup slices are proven and rebuilt after an unclean stop. Off only to show that it is needed.
@@ -52,6 +59,7 @@ impl Default for AggregatorConfig {
             window_capacity: 500_000,
             insert_deadline: Duration::from_secs(2),
             parallel_inserts: 2,
+            drain: Duration::from_secs(10),
             publish_completeness: None,
             repair: true,
         }
@@ -84,15 +92,27 @@ pub enum AggregatorError {
     },
 }
 
+impl AggregatorError {
+    /// Whether the same may succeed later without anyone's help.
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Log(error) => error.is_retryable(),
+            Self::Store(error) => error.is_retryable(),
+            Self::Pending(_) | Self::PositionBehindStore { .. } => false,
+        }
+    }
+}
+
 /// One assigned partition.
 pub(crate) struct Assigned {
+    /// The claim under which inserts are sent.
+    pub(crate) epoch: Epoch,
     pub(crate) window: Window,
     /// Where the next batch begins.
     pub(crate) next: Offset,
     /// Records gathered and not yet sealed.
     pub(crate) gathered: Vec<StoredRecord>,
-    /// Everything appended up to here is counted.
-    pub(crate) complete_up_to: Timestamp,
+    pub(crate) watermark: Watermark,
     /// A record of a newer version was met: nothing more is read (INV-10).
     pub(crate) paused: bool,
 }
@@ -104,6 +124,8 @@ pub struct Aggregator {
     pub(crate) config: AggregatorConfig,
     pub(crate) consumer: Box<dyn Consumer>,
     pub(crate) assigned: BTreeMap<Partition, Assigned>,
+    /// Partitions that have come and are not taken over yet.
+    pub(crate) arrivals: BTreeSet<Partition>,
     pub(crate) mark: BootMark,
     pub(crate) published_at: Option<Instant>,
     pub(crate) rows_total: metrics::Counter,
@@ -130,6 +152,7 @@ impl Aggregator {
             config,
             consumer,
             assigned: BTreeMap::new(),
+            arrivals: BTreeSet::new(),
             mark,
             published_at: None,
             rows_total: metrics::counter!("aggregator_rows_total"),
@@ -139,109 +162,65 @@ impl Aggregator {
         })
     }
 
-    /// Works until `stop` says so; what has been gathered by then is left to the next start.
+    /// Works until `stop` says so, then settles what has been gathered, within [`AggregatorConfig::drain`].
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), AggregatorError> {
-        loop {
-            if *stop.borrow_and_update() {
-                return Ok(());
-            }
+        let is_stopped = |stop: &watch::Receiver<bool>| *stop.borrow();
+        while !is_stopped(&stop) {
             let gathered = tokio::select! {
                 gathered = self.gather() => gathered?,
-                changed = stop.changed() => {
-                    if changed.is_err() { return Ok(()) }
-                    continue;
-                }
+                _ = stop.changed() => break,
             };
             if gathered {
                 let started = Instant::now();
                 self.settle_gathered().await?;
                 self.turn_seconds.record(started.elapsed().as_secs_f64());
             }
-            self.publish_completeness().await;
+            self.advance_watermarks().await;
+        }
+        match tokio::time::timeout(self.config.drain, self.settle_gathered()).await {
+            Ok(settled) => settled,
+            Err(_) => {
+                tracing::warn!(
+                    "stopped before everything gathered was settled; the next owner settles it"
+                );
+                Ok(())
+            }
         }
     }
 
-    /// Gathers records until the batch is full or its time is over; answers whether there are any.
+    /// Gathers records until the batch is full or its time is over; answers whether there are any. Nothing is lost where it is
+    /// dropped at a wait.
     async fn gather(&mut self) -> Result<bool, AggregatorError> {
+        let has_waiting = self.take_over_arrivals().await?;
+        let longest = if has_waiting {
+            Duration::from_millis(200)
+        } else {
+            Duration::from_millis(500)
+        };
         let mut count: usize = self.assigned.values().map(|a| a.gathered.len()).sum();
         let mut deadline = (count > 0).then(|| Instant::now() + self.config.linger);
         while count < self.config.batch_records {
-            let wait = deadline.map_or(Duration::from_millis(500), |deadline| {
+            let wait = deadline.map_or(longest, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
-            match self.consumer.poll(wait).await? {
-                ConsumerEvent::Assigned(partitions) => {
-                    for partition in partitions {
-                        self.take_over(partition).await?;
-                    }
-                }
-                ConsumerEvent::Revoked(partitions) => {
-                    for partition in partitions {
-                        self.assigned.remove(&partition);
-                    }
-                }
-                ConsumerEvent::Records(partition, records) => {
-                    if let Some(assigned) = self.assigned.get_mut(&partition) {
-                        count += records.len();
-                        assigned.gathered.extend(records);
-                        deadline.get_or_insert_with(|| Instant::now() + self.config.linger);
-                    }
-                }
+            let event = self.consumer.poll(wait).await?;
+            match &event {
                 ConsumerEvent::Idle => break,
+                ConsumerEvent::Records(_, records) => {
+                    count += records.len();
+                    deadline.get_or_insert_with(|| Instant::now() + self.config.linger);
+                }
+                ConsumerEvent::Assigned(_) | ConsumerEvent::Revoked(_) => {}
+            }
+            self.note(event);
+            if !self.arrivals.is_empty() && !has_waiting {
+                self.take_over_arrivals().await?;
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 break;
             }
         }
-        Ok(count > 0)
-    }
-
-    /// Settles what an earlier owner left pending, rebuilds the window, and seeks.
-    async fn take_over(&mut self, partition: Partition) -> Result<(), AggregatorError> {
-        let committed = self.log.committed(GROUP, SCANS, partition).await?;
-        let start = self.log.bounds(SCANS, partition).await?.start;
-        let committed = committed.unwrap_or_else(|| settled(start));
-        let pending = Pending::from_commit(&committed)?;
-        let position = committed.offset;
-        let open_end = pending.map_or(position, |pending| pending.next);
-        let stored = retry("read the newest offset", || {
-            recovery::newest_offset_in_raw(&self.store, partition)
-        })
-        .await?;
-        if let Some(stored) = stored.filter(|stored| *stored >= open_end) {
-            return Err(AggregatorError::PositionBehindStore {
-                partition,
-                stored,
-                position,
-            });
-        }
-        let (length_ms, capacity) = (
-            self.config.window.as_millis() as i64,
-            self.config.window_capacity,
-        );
-        let window = retry("rebuild the window", || {
-            recovery::rebuild_window(&self.store, partition, position, length_ms, capacity)
-        })
-        .await?;
-        let assigned = Assigned {
-            window,
-            next: position,
-            gathered: Vec::new(),
-            complete_up_to: Timestamp(0),
-            paused: false,
-        };
-        self.assigned.insert(partition, assigned);
-        if let Some(pending) = pending.filter(|pending| pending.next > pending.first) {
-            self.settle_inherited(partition, pending).await?;
-        } else {
-            self.prove_after_restart(partition).await?;
-        }
-        let next = self
-            .assigned
-            .get(&partition)
-            .map_or(position, |assigned| assigned.next);
-        self.consumer.seek(partition, next).await?;
-        Ok(())
+        Ok(self.assigned.values().any(|a| !a.gathered.is_empty()))
     }
 
     /// Seals, inserts and commits everything gathered.
@@ -258,17 +237,11 @@ impl Aggregator {
             }
         }
         batches.retain(|batch| batch.next > batch.first);
-        let recorded = Instant::now();
-        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
-            let pending = Pending {
-                first: batch.first,
-                next: batch.next,
-                recorded_at: Timestamp::now(),
-            };
-            self.consumer
-                .commit(batch.partition, pending.to_commit())
-                .await?;
+        if batches.is_empty() {
+            return Ok(());
         }
+        let recorded = Instant::now();
+        self.record_pending(&mut batches).await?;
         let outcome = if recorded.elapsed() < self.config.insert_deadline {
             self.insert(&batches).await
         } else {
@@ -279,7 +252,12 @@ impl Aggregator {
         let is_clear = match outcome {
             Ok(()) => self.mark.holds(&self.store).await.unwrap_or(false),
             Err(StoreError::DataRefused(reason)) => {
-                self.bisect(&mut batches, &reason).await?;
+                match self.bisect(&mut batches, &reason).await {
+                    Err(AggregatorError::Store(error)) if error.leaves_outcome_open() => {
+                        tracing::warn!(%error, "refused records are looked for again");
+                    }
+                    outcome => outcome?,
+                }
                 false
             }
             Err(error) => {
@@ -290,6 +268,7 @@ impl Aggregator {
         if !is_clear {
             self.settle_unclear(&mut batches).await?;
         }
+        self.keep_ours(&mut batches);
         self.commit(&batches).await
     }
 
@@ -300,7 +279,7 @@ impl Aggregator {
             let mut inserts = Vec::with_capacity(few.len());
             for batch in few {
                 inserts.push(async {
-                    let statement = insert_statement(batch.partition);
+                    let statement = insert_statement(batch.partition, self.epoch(batch.partition));
                     self.store.insert(&statement, batch.rows()).await
                 });
             }
@@ -312,17 +291,69 @@ impl Aggregator {
         Ok(())
     }
 
+    /// Records what is about to be inserted. Batches of partitions that are another's by now are left out.
+    pub(crate) async fn record_pending(
+        &mut self,
+        batches: &mut Vec<SealedBatch>,
+    ) -> Result<(), AggregatorError> {
+        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+            let pending = Pending {
+                first: batch.first,
+                next: batch.next,
+                recorded_at: Timestamp::now(),
+            };
+            self.record(batch.partition, pending.to_commit()).await?;
+        }
+        self.keep_ours(batches);
+        Ok(())
+    }
+
+    /// The claim under which a partition's batches are sent. Without one nothing passes that anyone has claimed.
+    pub(crate) fn epoch(&self, partition: Partition) -> Epoch {
+        self.assigned
+            .get(&partition)
+            .map_or(Epoch(0), |assigned| assigned.epoch)
+    }
+
+    /// Moves the group's position behind settled batches.
     pub(crate) async fn commit(&mut self, batches: &[SealedBatch]) -> Result<(), AggregatorError> {
         for batch in batches {
-            let committed: Committed = settled(batch.next);
-            self.consumer.commit(batch.partition, committed).await?;
-            self.rows_total.increment(batch.len() as u64);
+            self.record(batch.partition, settled(batch.next)).await?;
             if let Some(assigned) = self.assigned.get_mut(&batch.partition) {
+                self.rows_total.increment(batch.len() as u64);
                 // More may carry the newest record's own millisecond.
-                let newest = Timestamp(batch.newest.0 - 1);
-                assigned.complete_up_to = assigned.complete_up_to.max(newest);
+                assigned.watermark.raise(Timestamp(batch.newest.0 - 1));
             }
         }
         Ok(())
+    }
+
+    /// Records a position. Where that is refused the partition is taken over anew, if it is still this member's at all; the
+    /// others go on.
+    async fn record(
+        &mut self,
+        partition: Partition,
+        committed: Committed,
+    ) -> Result<(), AggregatorError> {
+        while self.assigned.contains_key(&partition) {
+            match self.consumer.commit(partition, committed.clone()).await {
+                Err(LogError::Rebalancing(_)) => self.hold_still(REBALANCE_INTERVAL).await?,
+                Err(LogError::NotAssigned(_)) => {
+                    tracing::warn!(
+                        partition,
+                        "a commit was refused: the partition is taken over anew, or another's"
+                    );
+                    self.let_go(partition);
+                    self.arrivals.insert(partition);
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves out batches of partitions that are another's by now: the next owner settles them.
+    pub(crate) fn keep_ours(&self, batches: &mut Vec<SealedBatch>) {
+        batches.retain(|batch| self.assigned.contains_key(&batch.partition));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use event_log::{Offset, Partition};
 use scan_model::{PersonId, ScanId, Timestamp};
 use serde::Deserialize;
+use warehouse::ownership::Epoch;
 use warehouse::slices::{self, Slice};
 use warehouse::{Store, StoreError};
 
@@ -112,8 +113,12 @@ pub async fn newest_offset_in_raw(
     Ok(rows.first().map(|row| row.log_offset))
 }
 
-/// Sends what raw lacks of a batch. The slices are then proven by [`prove`].
-pub async fn complete(store: &Store, batch: &SealedBatch) -> Result<usize, StoreError> {
+/// Sends what raw lacks of a batch, under a claim. The slices are then proven by [`prove`].
+pub async fn complete(
+    store: &Store,
+    batch: &SealedBatch,
+    epoch: Epoch,
+) -> Result<usize, StoreError> {
     let present = offsets_in_raw(store, batch.partition, batch.first, batch.next).await?;
     let missing = batch
         .offsets()
@@ -121,7 +126,7 @@ pub async fn complete(store: &Store, batch: &SealedBatch) -> Result<usize, Store
         .count();
     if missing > 0 {
         let rows = batch.rows_without(&present);
-        let statement = warehouse::scan_rows::insert_statement(batch.partition);
+        let statement = warehouse::scan_rows::insert_statement(batch.partition, epoch);
         store.insert(&statement, rows).await?;
     }
     Ok(missing)

@@ -10,7 +10,6 @@ use scan_model::{Scan, Timestamp};
 use crate::dead_letters;
 use crate::pipeline::{Aggregator, AggregatorError};
 use crate::recovery;
-use crate::retry::retry;
 use crate::sealed::{BatchSealer, SealedBatch};
 use crate::window::Seen;
 
@@ -49,16 +48,15 @@ impl Aggregator {
                 }
             }
         }
-        let Some(assigned) = self.assigned.get_mut(&partition) else {
+        let Some(assigned) = self.assigned.get(&partition) else {
             return Ok(BatchSealer::new(partition, first).seal(first));
         };
-        let window = &mut assigned.window;
         // All are asked before any is remembered, because remembering makes the window forget others.
         let asked: Vec<(u64, Seen)> = scans
             .iter()
             .map(|(_, _, scan)| {
                 let digest = digest(scan);
-                (digest, window.ask(scan, digest))
+                (digest, assigned.window.ask(scan, digest))
             })
             .collect();
         let old_ids: Vec<_> = scans
@@ -70,10 +68,15 @@ impl Aggregator {
         let in_raw = if old_ids.is_empty() {
             HashSet::new()
         } else {
-            retry("look for old scan ids", || {
-                recovery::seen_in_raw(&self.store, partition, first, &old_ids)
+            self.ask_store("look for old scan ids", |store| {
+                let old_ids = &old_ids;
+                async move { recovery::seen_in_raw(&store, partition, first, old_ids).await }
             })
             .await?
+        };
+        // It may have gone to another while the store was away.
+        let Some(assigned) = self.assigned.get_mut(&partition) else {
+            return Ok(BatchSealer::new(partition, first).seal(first));
         };
         let mut in_batch = HashMap::with_capacity(scans.len());
         let mut sealer = BatchSealer::new(partition, first);
@@ -95,7 +98,9 @@ impl Aggregator {
                 continue;
             }
             in_batch.insert(key, digest);
-            window.remember(scan.person, scan.scan_id, digest, *appended_at);
+            assigned
+                .window
+                .remember(scan.person, scan.scan_id, digest, *appended_at);
             sealer.push(*offset, *appended_at, scan);
         }
         assigned.next = next;

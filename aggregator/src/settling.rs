@@ -4,15 +4,14 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use event_log::{LogError, Offset, Partition};
-use scan_model::Timestamp;
-use warehouse::StoreError;
 use warehouse::scan_rows::{insert_statement, running_inserts};
 use warehouse::slices::{self, Slice};
+use warehouse::{StoreError, ownership};
 
+use crate::patience::Delays;
 use crate::pending::Pending;
 use crate::pipeline::{Aggregator, AggregatorError};
 use crate::recovery::{self, BootMark};
-use crate::retry::retry;
 use crate::sealed::SealedBatch;
 use crate::{SCANS, dead_letters};
 
@@ -23,11 +22,6 @@ impl Aggregator {
         partition: Partition,
         pending: Pending,
     ) -> Result<(), AggregatorError> {
-        // Until then its former owner may still send it.
-        let deadline_ms = self.config.insert_deadline.as_millis() as i64;
-        let wait_ms =
-            (pending.recorded_at.0 + deadline_ms - Timestamp::now().0).clamp(0, deadline_ms);
-        tokio::time::sleep(Duration::from_millis(wait_ms as u64)).await;
         self.wait_for_running_inserts().await?;
         let mut reader = self.log.read(SCANS, partition, pending.first).await?;
         let mut records = Vec::new();
@@ -42,7 +36,7 @@ impl Aggregator {
             pending.next,
             "settling a range that an unclean stop left pending"
         );
-        let mut batches = [batch];
+        let mut batches = vec![batch];
         self.settle_unclear(&mut batches).await?;
         self.commit(&batches).await
     }
@@ -53,14 +47,10 @@ impl Aggregator {
         &mut self,
         partition: Partition,
     ) -> Result<(), AggregatorError> {
-        let is_proven = retry("look for the proof of a partition", || {
-            BootMark::is_proven(&self.store, partition)
-        })
-        .await?;
-        if is_proven {
+        if BootMark::is_proven(&self.store, partition).await? {
             return Ok(());
         }
-        self.settle_unclear(&mut []).await
+        self.settle_unclear(&mut Vec::new()).await
     }
 
     /// Waits until no insert into raw is running in the store for this aggregator's partitions. Others' go on.
@@ -69,10 +59,7 @@ impl Aggregator {
         // A statement whose connection was lost a moment ago may not have begun yet.
         tokio::time::sleep(Duration::from_millis(100)).await;
         loop {
-            let running = retry("look for running inserts", || {
-                running_inserts(&self.store, &ours)
-            });
-            if running.await? == 0 {
+            if running_inserts(&self.store, &ours).await? == 0 {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -82,35 +69,32 @@ impl Aggregator {
     /// Brings batches whose fate is unknown to exactly one copy in raw and in every rollup, however long it takes.
     pub(crate) async fn settle_unclear(
         &mut self,
-        batches: &mut [SealedBatch],
+        batches: &mut Vec<SealedBatch>,
     ) -> Result<(), AggregatorError> {
-        let slices: BTreeSet<Slice> = batches
-            .iter()
-            .flat_map(|b| b.slices.iter().copied())
-            .collect();
-        let mut delay = Duration::from_millis(50);
+        let mut delays = Delays::new();
         loop {
-            match self.try_settle(batches, &slices).await {
+            match self.try_settle(batches).await {
                 Ok(()) => return Ok(()),
-                Err(AggregatorError::Store(error)) if error.is_retryable() => {
-                    tracing::warn!(%error, "the store is away; pending ranges wait");
-                    tokio::time::sleep(delay).await;
-                    delay = (delay * 2).min(Duration::from_secs(2));
+                Err(AggregatorError::Store(error)) if error.leaves_outcome_open() => {
+                    tracing::warn!(%error, "pending ranges wait for the store");
+                    self.hold_still(delays.next()).await?;
+                    self.keep_ours(batches);
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn try_settle(
-        &mut self,
-        batches: &mut [SealedBatch],
-        slices: &BTreeSet<Slice>,
-    ) -> Result<(), AggregatorError> {
+    async fn try_settle(&mut self, batches: &mut Vec<SealedBatch>) -> Result<(), AggregatorError> {
+        // In this order: what was sent under older claims has ended or is refused, and whoever has lost the partition is told so
+        // before anything is sent.
+        self.claim_again(batches).await?;
         self.wait_for_running_inserts().await?;
+        self.record_pending(batches).await?;
         let mark = BootMark::set(&self.store, &self.config.writer).await?;
         for batch in batches.iter_mut().filter(|batch| !batch.is_empty()) {
-            match recovery::complete(&self.store, batch).await {
+            let epoch = self.epoch(batch.partition);
+            match recovery::complete(&self.store, batch, epoch).await {
                 Ok(_) => {}
                 Err(StoreError::DataRefused(reason)) => {
                     self.bisect(std::slice::from_mut(batch), &reason).await?;
@@ -118,7 +102,10 @@ impl Aggregator {
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut slices = slices.clone();
+        let mut slices: BTreeSet<Slice> = batches
+            .iter()
+            .flat_map(|batch| batch.slices.iter().copied())
+            .collect();
         let mut unproven = Vec::new();
         for partition in self.assigned.keys().copied() {
             if !BootMark::is_proven(&self.store, partition).await? {
@@ -139,6 +126,16 @@ impl Aggregator {
             );
         }
         self.mark = mark;
+        Ok(())
+    }
+
+    /// Claims the batches' partitions.
+    async fn claim_again(&mut self, batches: &[SealedBatch]) -> Result<(), StoreError> {
+        for batch in batches {
+            if let Some(assigned) = self.assigned.get_mut(&batch.partition) {
+                assigned.epoch = ownership::claim(&self.store, batch.partition).await?;
+            }
+        }
         Ok(())
     }
 
@@ -163,7 +160,7 @@ impl Aggregator {
                 match self
                     .store
                     .insert(
-                        &insert_statement(batch.partition),
+                        &insert_statement(batch.partition, self.epoch(batch.partition)),
                         batch.rows_between(from, to),
                     )
                     .await

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -127,7 +127,7 @@ impl Ingest {
             person_key.hash_text("operator", name)
         })?;
         let partitions = log.partitions(crate::topics::SCANS)?;
-        Ok(Arc::new(Self {
+        let node = Arc::new(Self {
             log,
             cache,
             feed,
@@ -143,7 +143,9 @@ impl Ingest {
             config,
             partitions,
             draining: AtomicBool::new(false),
-        }))
+        });
+        tokio::spawn(measure(Arc::downgrade(&node)));
+        Ok(node)
     }
 
     /// Makes records of one partition durable: in the log, or, where there is a spool and the log is away, on this machine's disk.
@@ -203,6 +205,16 @@ impl Ingest {
     /// How old this node's knowledge is, in milliseconds (S6).
     pub fn knowledge_age_ms(&self, now: Timestamp) -> i64 {
         self.feed.knowledge_age_ms(now)
+    }
+}
+
+/// Keeps the metric of how old this node's knowledge is, while the node is there.
+async fn measure(node: Weak<Ingest>) {
+    let age = metrics::gauge!("ingest_knowledge_age_seconds");
+    while let Some(node) = node.upgrade() {
+        age.set(node.knowledge_age_ms(Timestamp::now()) as f64 / 1000.0);
+        drop(node);
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

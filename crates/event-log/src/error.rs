@@ -76,6 +76,9 @@ pub enum LogError {
     /// The partition is assigned to another member.
     #[error("partition {0} is not assigned to this member")]
     NotAssigned(Partition),
+    /// Poll, then try again: the group is sharing out its partitions anew, and this one may stay with this member.
+    #[error("the group is rebalancing; partition {0} may stay with this member")]
+    Rebalancing(Partition),
     /// The log has been closed, or a write failed and closed it; restart to recover.
     #[error("the log is closed: {0}")]
     Closed(String),

@@ -309,6 +309,36 @@ async fn a_paused_partition_is_read_again_from_where_it_is_sought() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_partition_that_is_resumed_goes_on_without_a_gap_or_a_repetition() {
+    const TOPIC: &str = "resumed";
+    let kafka = Kafka::shared();
+    let log = kafka.log(&topic(TOPIC, 1)).await;
+    append(&log, TOPIC, 1, 500).await;
+    let mut member = Member::join(&log, TOPIC).await;
+    let started = Instant::now();
+    let mut end = 500;
+    // Paused and resumed wherever reading happens to be, with records that came meanwhile.
+    for _ in 0..20 {
+        member.step().await;
+        member.consumer.set_paused(0, true);
+        let read = member.read.len();
+        append(&log, TOPIC, 1, 50).await;
+        end += 50;
+        for _ in 0..3 {
+            member.step().await;
+        }
+        assert_eq!(member.read.len(), read, "nothing comes while it is paused");
+        member.consumer.set_paused(0, false);
+    }
+    while member.read.len() < end {
+        assert!(started.elapsed() < PATIENCE, "{}", member.read.len());
+        member.step().await;
+    }
+    let offsets: Vec<Offset> = member.read.iter().map(|(_, offset)| *offset).collect();
+    assert_eq!(offsets, (0..end as Offset).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv6_an_append_beyond_the_bound_is_refused_before_anything_is_queued() {
     let kafka = Kafka::shared();
     let options = KafkaOptions {

@@ -78,6 +78,7 @@ impl Round {
             window_capacity: [100, 500_000][random.random_range(0..2)],
             insert_deadline: Duration::from_millis(200),
             parallel_inserts: random.random_range(1..4),
+            drain: Duration::from_secs(10),
             publish_completeness: None,
             repair,
         };

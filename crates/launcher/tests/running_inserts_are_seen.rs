@@ -12,6 +12,7 @@ use engine_support::{DATABASE, Engine, PATIENCE, seeded};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use scan_model::Timestamp;
+use warehouse::ownership::Epoch;
 use warehouse::scan_rows::{self, LogPlace, insert_statement, running_inserts};
 
 /// Enough that the insert takes a while.
@@ -38,7 +39,11 @@ async fn an_insert_under_way_is_seen_under_its_partition_until_it_ends() {
     }
     let inserting = tokio::spawn({
         let store = engine.store(DATABASE);
-        async move { store.insert(&insert_statement(3), rows.into()).await }
+        async move {
+            store
+                .insert(&insert_statement(3, Epoch(0)), rows.into())
+                .await
+        }
     });
     let count = async |partition| {
         let partitions = BTreeSet::from([partition]);

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use scan_model::{PersonKey, Timestamp};
 use serde::Deserialize;
 use tempfile::TempDir;
+use warehouse::ownership::Epoch;
 use warehouse::scan_rows::{self, LogPlace};
 use warehouse::schema::{self, SchemaError};
 use warehouse::slices::{self, Slice};
@@ -30,7 +31,7 @@ const ROLLUPS: [&str; 5] = [
 ];
 
 /// Migrations of this build.
-const MIGRATIONS: u32 = 5;
+const MIGRATIONS: u32 = 6;
 
 async fn engine_with_schema() -> (TempDir, Engine, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -183,7 +184,7 @@ async fn fill(store: &Store, random: &mut ChaCha8Rng) -> (Counted, BTreeSet<Slic
             }
         }
         store
-            .insert(&scan_rows::insert_statement(0), rows.into())
+            .insert(&scan_rows::insert_statement(0, Epoch(0)), rows.into())
             .await
             .unwrap();
     }

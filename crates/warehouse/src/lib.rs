@@ -2,6 +2,7 @@
 //!
 //! - [`completeness`] says up to when the statistics are complete, for readers without a log.
 //! - [`engine`] serves `libchdb.so` over ClickHouse's HTTP interface, in a process of its own, and supervises that process.
+//! - [`ownership`] lets the store refuse inserts of those who are not a log partition's owner any more.
 //! - [`schema`] holds the versioned migrations and applies them.
 //! - [`store`] is the client: sealed inserts, typed reads, errors by what the caller can do.
 //! - [`scan_rows`] encodes scans into the raw table's RowBinary.
@@ -11,6 +12,7 @@
 
 pub mod completeness;
 pub mod engine;
+pub mod ownership;
 pub mod scan_rows;
 pub mod schema;
 pub mod slices;

@@ -7,12 +7,16 @@ use std::collections::BTreeSet;
 
 use scan_model::{Scan, ScanKind, Timestamp};
 
+use crate::ownership::Epoch;
 use crate::store::{Store, StoreError};
 
-/// The statement that goes with [`encode`], for rows of one log partition. It names the partition, so that
+/// The statement that goes with [`encode`], for rows of one log partition, sent under a claim. It names the partition, so that
 /// [`running_inserts`] tells whose it is.
-pub fn insert_statement(log_partition: u32) -> String {
-    format!("{} FORMAT RowBinary", marked(log_partition))
+pub fn insert_statement(log_partition: u32, Epoch(epoch): Epoch) -> String {
+    format!(
+        "{} SETTINGS log_comment = '{epoch}' FORMAT RowBinary",
+        marked(log_partition)
+    )
 }
 
 fn marked(log_partition: u32) -> String {

@@ -29,7 +29,8 @@ const MIGRATIONS: &[Migration] = migrations![
     2 "0002_rollups",
     3 "0003_names",
     4 "0004_rollups_are_proven",
-    5 "0005_completeness"
+    5 "0005_completeness",
+    6 "0006_owners"
 ];
 
 /// Why the schema is not what this build needs.
@@ -193,7 +194,8 @@ mod tests {
             let is_repeatable = |statement: &String| {
                 statement.starts_with("CREATE ") && statement.contains("IF NOT EXISTS")
                     || statement.starts_with("ALTER TABLE ")
-                        && statement.contains(" MODIFY SETTING ")
+                        && (statement.contains(" MODIFY SETTING ")
+                            || statement.contains(" ADD CONSTRAINT IF NOT EXISTS "))
             };
             assert!(statements.iter().all(is_repeatable), "{statements:?}");
         }

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// Give up on this data: the store refuses it for what it is.
     #[error("the store refuses the data: {0}")]
     DataRefused(String),
+    /// Claim the partition again, or let it go: someone else has claimed it since. Nothing was inserted.
+    #[error("the store refuses an insert under an older claim: {0}")]
+    Fenced(String),
     /// Fix the schema or the statement; the same call fails again.
     #[error("the store refuses the statement: {0}")]
     StatementRefused(String),
@@ -60,16 +63,25 @@ const DATA_CODES: [u32; 13] = [6, 27, 32, 33, 36, 53, 69, 70, 117, 131, 349, 395
 /// `UNKNOWN_DATABASE`, `ILLEGAL_TYPE_OF_ARGUMENT`, `UNKNOWN_SETTING`, `AUTHENTICATION_FAILED`, `ACCESS_DENIED`.
 const STATEMENT_CODES: [u32; 10] = [62, 46, 47, 16, 60, 81, 43, 115, 516, 497];
 
+/// `VIOLATED_CONSTRAINT`: the raw table has one constraint, of who may insert.
+const FENCED_CODE: u32 = 469;
+
 impl StoreError {
     /// Whether the same call may succeed later without anyone's help.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
 
+    /// Whether an insert that ended so is settled by claiming again and counting what is there.
+    pub const fn leaves_outcome_open(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Fenced(_))
+    }
+
     fn classify(error: &clickhouse::error::Error) -> Self {
         let text = error.to_string();
         match error {
             clickhouse::error::Error::BadResponse(answer) => match code_of(answer) {
+                Some(FENCED_CODE) => Self::Fenced(text),
                 Some(code) if DATA_CODES.contains(&code) => Self::DataRefused(text),
                 Some(code) if STATEMENT_CODES.contains(&code) => Self::StatementRefused(text),
                 _ => Self::Unavailable(text),

@@ -163,13 +163,30 @@ impl KafkaConsumer {
         })
     }
 
+    fn is_paused(&self, partition: Partition) -> bool {
+        self.owned
+            .get(&partition)
+            .is_some_and(|owned| owned.is_paused)
+    }
+
+    fn has_ready(&self) -> bool {
+        let mut ready = self.ready.iter();
+        ready.any(|(partition, _)| !self.is_paused(*partition))
+    }
+
+    /// The oldest records of a partition that is not paused; those of the others stay.
+    fn take_ready(&mut self) -> Option<(Partition, Vec<StoredRecord>)> {
+        let mut ready = self.ready.iter();
+        let index = ready.position(|(partition, _)| !self.is_paused(*partition))?;
+        self.ready.remove(index)
+    }
+
     /// Sorts what arrived by partition; what was not asked for is left out.
     fn sort(&mut self, received: Vec<(Partition, StoredRecord)>) {
         let mut by_partition: BTreeMap<Partition, Vec<StoredRecord>> = BTreeMap::new();
         for (partition, record) in received {
             let Some(Owned {
-                next: Some(next),
-                is_paused: false,
+                next: Some(next), ..
             }) = self.owned.get_mut(&partition)
             else {
                 continue;
@@ -252,7 +269,7 @@ impl Consumer for KafkaConsumer {
             if let Some(change) = self.take_change() {
                 return Ok(change);
             }
-            if let Some((partition, records)) = self.ready.pop_front() {
+            if let Some((partition, records)) = self.take_ready() {
                 return Ok(ConsumerEvent::Records(partition, records));
             }
             match self.receive(deadline).await {
@@ -269,7 +286,7 @@ impl Consumer for KafkaConsumer {
                 },
             }
             let is_over = Instant::now() >= deadline;
-            if is_over && self.ready.is_empty() && self.client.context().changes.lock().is_empty() {
+            if is_over && !self.has_ready() && self.client.context().changes.lock().is_empty() {
                 return Ok(ConsumerEvent::Idle);
             }
         }
@@ -320,9 +337,8 @@ impl Consumer for KafkaConsumer {
             return;
         };
         owned.is_paused = paused;
+        // The client goes on behind what it has given; what was received and not handed out waits here.
         let outcome = if paused {
-            // What was received and not handed out is read again after the next seek.
-            self.ready.retain(|(of, _)| *of != partition);
             self.client.pause(&place)
         } else {
             self.client.resume(&place)
@@ -354,11 +370,11 @@ impl Consumer for KafkaConsumer {
             element.set_metadata(&committed.metadata);
             client.commit(&place, CommitMode::Sync).map_err(|error| {
                 match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::RebalanceInProgress) => LogError::Rebalancing(partition),
                     Some(
                         RDKafkaErrorCode::IllegalGeneration
                         | RDKafkaErrorCode::UnknownMemberId
                         | RDKafkaErrorCode::FencedInstanceId
-                        | RDKafkaErrorCode::RebalanceInProgress
                         | RDKafkaErrorCode::AssignmentLost,
                     ) => LogError::NotAssigned(partition),
                     _ => refusal("commit", &error),

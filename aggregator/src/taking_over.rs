@@ -1,0 +1,96 @@
+//! Partitions that come: what an earlier owner left pending is settled, the window is rebuilt, reading begins.
+
+use event_log::{LogError, Offset, Partition};
+use warehouse::ownership;
+
+use crate::pending::{Pending, settled};
+use crate::pipeline::{Aggregator, AggregatorError, Assigned};
+use crate::recovery;
+use crate::watermark::Watermark;
+use crate::{GROUP, SCANS};
+
+impl Aggregator {
+    /// Takes over what has come. What cannot be taken over now, because the store or the log is away, waits; answers whether
+    /// anything does.
+    pub(crate) async fn take_over_arrivals(&mut self) -> Result<bool, AggregatorError> {
+        while let Some(partition) = self.arrivals.pop_first() {
+            match self.take_over(partition).await {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(partition, %error, "a partition waits to be taken over");
+                    self.assigned.remove(&partition);
+                    self.arrivals.insert(partition);
+                    return Ok(true);
+                }
+                Err(AggregatorError::Log(LogError::NotAssigned(_))) => self.let_go(partition),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Forgets a partition that is another's now.
+    pub(crate) fn let_go(&mut self, partition: Partition) {
+        self.arrivals.remove(&partition);
+        if self.assigned.remove(&partition).is_some() {
+            tracing::info!(partition, "a partition went to another aggregator");
+        }
+    }
+
+    /// Settles what an earlier owner left pending, rebuilds the window, and seeks.
+    async fn take_over(&mut self, partition: Partition) -> Result<(), AggregatorError> {
+        // First: a former owner that is only held up sends nothing from here on.
+        let epoch = ownership::claim(&self.store, partition).await?;
+        let committed = self.log.committed(GROUP, SCANS, partition).await?;
+        let start = self.log.bounds(SCANS, partition).await?.start;
+        let committed = committed.unwrap_or_else(|| settled(start));
+        let pending = Pending::from_commit(&committed)?;
+        let position = committed.offset;
+        self.check_position(partition, pending, position).await?;
+        let (length_ms, capacity) = (
+            self.config.window.as_millis() as i64,
+            self.config.window_capacity,
+        );
+        let window =
+            recovery::rebuild_window(&self.store, partition, position, length_ms, capacity).await?;
+        let assigned = Assigned {
+            epoch,
+            window,
+            next: position,
+            gathered: Vec::new(),
+            watermark: Watermark::of(partition),
+            paused: false,
+        };
+        self.assigned.insert(partition, assigned);
+        if let Some(pending) = pending.filter(|pending| pending.next > pending.first) {
+            self.settle_inherited(partition, pending).await?;
+        } else {
+            self.prove_after_restart(partition).await?;
+        }
+        let Some(assigned) = self.assigned.get(&partition) else {
+            return Err(LogError::NotAssigned(partition).into());
+        };
+        let next = assigned.next;
+        self.consumer.seek(partition, next).await?;
+        Ok(())
+    }
+
+    /// Scans beyond the position mean that it was lost or reset.
+    async fn check_position(
+        &self,
+        partition: Partition,
+        pending: Option<Pending>,
+        position: Offset,
+    ) -> Result<(), AggregatorError> {
+        let open_end = pending.map_or(position, |pending| pending.next);
+        let stored = recovery::newest_offset_in_raw(&self.store, partition).await?;
+        match stored.filter(|stored| *stored >= open_end) {
+            None => Ok(()),
+            Some(stored) => Err(AggregatorError::PositionBehindStore {
+                partition,
+                stored,
+                position,
+            }),
+        }
+    }
+}
