@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use warehouse::scan_rows::insert_statement;
 use warehouse::{Store, StoreError};
 
+use crate::batch_size::BatchSize;
 use crate::pending::{Pending, PendingError, settled};
 use crate::recovery::{self, BootMark};
 use crate::retry::retry;
@@ -24,14 +25,20 @@ use crate::{GROUP, SCANS};
 pub struct AggregatorConfig {
     /// Tells this writer from others.
     pub writer: String,
-    /// Records gathered before a batch is sealed, at most.
+    /// Records gathered before a batch is sealed, at most, while the log is followed closely.
     pub batch_records: usize,
+    /// The same, while there is a backlog.
+    pub backlog_records: usize,
+    /// Bytes of values gathered before a batch is sealed; a poll may go beyond by what it brings.
+    pub batch_bytes: usize,
     /// How long records are gathered, at most.
     pub linger: Duration,
     /// How long scan ids are remembered, by log-append time.
     pub window: Duration,
     /// Scan ids remembered for one partition, at most.
     pub window_capacity: usize,
+    /// Scan ids that an aggregator of all partitions remembers, at most; each partition has an equal share.
+    pub window_total: usize,
     /// An insert is sent this soon after its pending range is recorded, or not at all.
     pub insert_deadline: Duration,
     /// Inserts under way at once.
@@ -47,9 +54,12 @@ impl Default for AggregatorConfig {
         Self {
             writer: "aggregator".into(),
             batch_records: 20_000,
+            backlog_records: 240_000,
+            batch_bytes: 48 << 20,
             linger: Duration::from_millis(300),
             window: Duration::from_secs(600),
-            window_capacity: 500_000,
+            window_capacity: 1 << 20,
+            window_total: 1 << 22,
             insert_deadline: Duration::from_secs(2),
             parallel_inserts: 2,
             publish_completeness: None,
@@ -84,6 +94,11 @@ pub enum AggregatorError {
     },
 }
 
+/// Bytes of a record's value.
+fn value_bytes(record: &StoredRecord) -> usize {
+    record.record.value.as_ref().map_or(0, bytes::Bytes::len)
+}
+
 /// One assigned partition.
 pub(crate) struct Assigned {
     pub(crate) window: Window,
@@ -104,6 +119,7 @@ pub struct Aggregator {
     pub(crate) config: AggregatorConfig,
     pub(crate) consumer: Box<dyn Consumer>,
     pub(crate) assigned: BTreeMap<Partition, Assigned>,
+    batch_size: BatchSize,
     pub(crate) mark: BootMark,
     pub(crate) published_at: Option<Instant>,
     pub(crate) rows_total: metrics::Counter,
@@ -124,11 +140,18 @@ impl Aggregator {
             BootMark::set(&store, &config.writer)
         })
         .await?;
+        let batch_size = BatchSize::new(
+            config.batch_records,
+            config.backlog_records,
+            config.batch_bytes,
+            config.linger,
+        );
         Ok(Self {
             log,
             store,
             config,
             consumer,
+            batch_size,
             assigned: BTreeMap::new(),
             mark,
             published_at: None,
@@ -163,12 +186,18 @@ impl Aggregator {
 
     /// Gathers records until the batch is full or its time is over; answers whether there are any.
     async fn gather(&mut self) -> Result<bool, AggregatorError> {
-        let mut count: usize = self.assigned.values().map(|a| a.gathered.len()).sum();
-        let mut deadline = (count > 0).then(|| Instant::now() + self.config.linger);
-        while count < self.config.batch_records {
-            let wait = deadline.map_or(Duration::from_millis(500), |deadline| {
-                deadline.saturating_duration_since(Instant::now())
-            });
+        let gathered = || self.assigned.values().flat_map(|a| &a.gathered);
+        let mut count = gathered().count();
+        let mut bytes: usize = gathered().map(value_bytes).sum();
+        let mut since = (count > 0).then(Instant::now);
+        while !self.batch_size.is_full(count, bytes) {
+            let wait = match since {
+                None => Duration::from_millis(500),
+                Some(since) => match self.batch_size.wait(since) {
+                    Some(wait) => wait,
+                    None => break,
+                },
+            };
             match self.consumer.poll(wait).await? {
                 ConsumerEvent::Assigned(partitions) => {
                     for partition in partitions {
@@ -183,16 +212,15 @@ impl Aggregator {
                 ConsumerEvent::Records(partition, records) => {
                     if let Some(assigned) = self.assigned.get_mut(&partition) {
                         count += records.len();
+                        bytes += records.iter().map(value_bytes).sum::<usize>();
                         assigned.gathered.extend(records);
-                        deadline.get_or_insert_with(|| Instant::now() + self.config.linger);
+                        since.get_or_insert_with(Instant::now);
                     }
                 }
                 ConsumerEvent::Idle => break,
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                break;
-            }
         }
+        self.batch_size.learn(count, bytes);
         Ok(count > 0)
     }
 
@@ -215,9 +243,10 @@ impl Aggregator {
                 position,
             });
         }
+        let share = self.config.window_total / self.log.partitions(SCANS)?.max(1) as usize;
         let (length_ms, capacity) = (
             self.config.window.as_millis() as i64,
-            self.config.window_capacity,
+            self.config.window_capacity.min(share),
         );
         let window = retry("rebuild the window", || {
             recovery::rebuild_window(&self.store, partition, position, length_ms, capacity)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
@@ -194,10 +194,12 @@ impl KafkaConsumer {
             return Err(failure);
         }
         let client = Arc::clone(&self.client);
+        // One for all messages: each stream is registered with the client under a lock.
+        let mut stream = client.stream();
         let mut received = Vec::new();
         let mut bytes = 0;
         let first = tokio::select! {
-            first = client.recv() => first?,
+            Some(first) = stream.next() => first?,
             () = client.context().changed.notified() => return Ok(received),
             () = tokio::time::sleep_until(deadline) => return Ok(received),
         };
@@ -208,7 +210,7 @@ impl KafkaConsumer {
             if bytes >= POLL_BYTES {
                 break;
             }
-            next = match client.recv().now_or_never() {
+            next = match stream.next().now_or_never().flatten() {
                 Some(Ok(message)) => Some(message),
                 Some(Err(failure)) => {
                     self.failure = Some(failure);
