@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Turns of the usual length that a turn may last while there is a backlog.
-const LONGEST: u32 = 8;
-/// While there is a backlog the next records are at hand within this.
-const AT_HAND: Duration = Duration::from_millis(50);
+/// Lingers that a turn may gather for while there is a backlog.
+const LONGEST: u32 = 16;
 
 /// The size of the next batch.
 pub(crate) struct BatchSize {
@@ -43,7 +41,8 @@ impl BatchSize {
         let elapsed = since.elapsed();
         match self.linger.checked_sub(elapsed) {
             Some(left) if !left.is_zero() => Some(left),
-            _ if self.wanted > self.least && elapsed < self.linger * LONGEST => Some(AT_HAND),
+            // The next records of a backlog are soon at hand.
+            _ if self.wanted > self.least && elapsed < self.linger * LONGEST => Some(self.linger),
             _ => None,
         }
     }
@@ -84,11 +83,17 @@ mod tests {
     fn a_batch_waits_for_its_linger_and_with_a_backlog_as_long_as_records_are_at_hand() {
         let mut size = size();
         let ago = |milliseconds| Instant::now() - Duration::from_millis(milliseconds);
-        assert!(size.wait(ago(0)).is_some_and(|wait| wait > AT_HAND));
+        assert!(
+            size.wait(ago(100))
+                .is_some_and(|wait| wait <= Duration::from_millis(200))
+        );
         assert_eq!(size.wait(ago(300)), None);
         size.learn(100, 0);
-        assert!(size.wait(ago(0)).is_some_and(|wait| wait > AT_HAND));
-        assert_eq!(size.wait(ago(300)), Some(AT_HAND));
-        assert_eq!(size.wait(ago(300 * 8)), None);
+        assert!(
+            size.wait(ago(100))
+                .is_some_and(|wait| wait <= Duration::from_millis(200))
+        );
+        assert_eq!(size.wait(ago(300)), Some(Duration::from_millis(300)));
+        assert_eq!(size.wait(ago(300 * 16)), None);
     }
 }

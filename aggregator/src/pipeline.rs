@@ -55,7 +55,7 @@ impl Default for AggregatorConfig {
             writer: "aggregator".into(),
             batch_records: 20_000,
             backlog_records: 240_000,
-            batch_bytes: 48 << 20,
+            batch_bytes: 80 << 20,
             linger: Duration::from_millis(300),
             window: Duration::from_secs(600),
             window_capacity: 1 << 20,
@@ -287,24 +287,27 @@ impl Aggregator {
             }
         }
         batches.retain(|batch| batch.next > batch.first);
-        let recorded = Instant::now();
-        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
-            let pending = Pending {
-                first: batch.first,
-                next: batch.next,
-                recorded_at: Timestamp::now(),
+        let full: Vec<&SealedBatch> = batches.iter().filter(|batch| !batch.is_empty()).collect();
+        let mut recorded = Instant::now();
+        self.record(&full).await?;
+        let mut outcome = Ok(());
+        for few in full.chunks(self.config.parallel_inserts.max(1)) {
+            // The inserts before these may have taken their time.
+            if recorded.elapsed() > self.config.insert_deadline / 2 {
+                recorded = Instant::now();
+                self.record(few).await?;
+            }
+            outcome = if recorded.elapsed() < self.config.insert_deadline {
+                self.insert(few).await
+            } else {
+                Err(StoreError::Unavailable(
+                    "the pending range was recorded too long ago".into(),
+                ))
             };
-            self.consumer
-                .commit(batch.partition, pending.to_commit())
-                .await?;
+            if outcome.is_err() {
+                break;
+            }
         }
-        let outcome = if recorded.elapsed() < self.config.insert_deadline {
-            self.insert(&batches).await
-        } else {
-            Err(StoreError::Unavailable(
-                "the pending range was recorded too long ago".into(),
-            ))
-        };
         let is_clear = match outcome {
             Ok(()) => self.mark.holds(&self.store).await.unwrap_or(false),
             Err(StoreError::DataRefused(reason)) => {
@@ -322,23 +325,33 @@ impl Aggregator {
         self.commit(&batches).await
     }
 
-    /// Sends every batch, a few at a time.
-    async fn insert(&self, batches: &[SealedBatch]) -> Result<(), StoreError> {
-        let full: Vec<&SealedBatch> = batches.iter().filter(|batch| !batch.is_empty()).collect();
-        for few in full.chunks(self.config.parallel_inserts.max(1)) {
-            let mut inserts = Vec::with_capacity(few.len());
-            for batch in few {
-                inserts.push(async {
-                    let statement = insert_statement(batch.partition);
-                    self.store.insert(&statement, batch.rows()).await
-                });
-            }
-            // All of them end before an error counts, so that none is still under way.
-            for outcome in futures::future::join_all(inserts).await {
-                outcome?;
-            }
+    /// Records that the batches' ranges are about to be sent.
+    async fn record(&mut self, batches: &[&SealedBatch]) -> Result<(), AggregatorError> {
+        for batch in batches {
+            let pending = Pending {
+                first: batch.first,
+                next: batch.next,
+                recorded_at: Timestamp::now(),
+            };
+            self.consumer
+                .commit(batch.partition, pending.to_commit())
+                .await?;
         }
         Ok(())
+    }
+
+    /// Sends some batches at once.
+    async fn insert(&self, batches: &[&SealedBatch]) -> Result<(), StoreError> {
+        let mut inserts = Vec::with_capacity(batches.len());
+        for batch in batches {
+            inserts.push(async {
+                let statement = insert_statement(batch.partition);
+                self.store.insert(&statement, batch.rows()).await
+            });
+        }
+        // All of them end before an error counts, so that none is still under way.
+        let outcomes = futures::future::join_all(inserts).await;
+        outcomes.into_iter().collect()
     }
 
     pub(crate) async fn commit(&mut self, batches: &[SealedBatch]) -> Result<(), AggregatorError> {

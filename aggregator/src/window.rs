@@ -151,6 +151,11 @@ impl Window {
         self.forgotten = number.wrapping_add(1);
     }
 
+    /// What digests for this window are made with; no other window or process has the same.
+    pub const fn hasher(&self) -> &DefaultHashBuilder {
+        &self.hasher
+    }
+
     /// Ids remembered.
     pub fn len(&self) -> usize {
         self.known.len()

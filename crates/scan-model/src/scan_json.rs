@@ -156,7 +156,11 @@ pub fn encode(scan: &Scan) -> Result<Vec<u8>, CodecError> {
 
 /// The scan of a JSON form. Nothing else may be in the object, or behind it.
 pub fn decode(bytes: &[u8]) -> Result<Scan, CodecError> {
-    match serde_json::from_slice::<Fields>(bytes) {
+    // Checked once as a whole, not field by field.
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(malformed("not UTF-8"));
+    };
+    match serde_json::from_str::<Fields>(text) {
         Ok(fields) if fields.version == VERSION => scan_of(fields),
         Ok(Fields { version, .. }) => Err(refuse_version(version)),
         Err(_) => Err(explain(bytes)),
