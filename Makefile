@@ -45,6 +45,10 @@ deny: ## Licences, bans and sources of every dependency (advisories: see CONTRIB
 bench-http: release ## Lookups over HTTP beside a bare axum handler with the same answer, in one run
 	@scripts/bench-http.sh $(ARGS)
 
+.PHONY: bench-aggregator
+bench-aggregator: release ## The aggregator beside ClickHouse's Kafka tables over one topic, in one run; minutes
+	@scripts/bench-aggregator.sh $(ARGS)
+
 .PHONY: release
 release: doctor engine console ## Build the program with optimisation
 	@cargo build --release --locked --package launcher --package loadtest

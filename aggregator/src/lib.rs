@@ -2,7 +2,7 @@
 //!
 //! One turn of the [`pipeline`]:
 //!
-//! 1. *gather* records of each assigned partition, up to a number or a time;
+//! 1. *gather* records of each assigned partition, up to a number or a time (`batch_size`);
 //! 2. *seal* them: decode, drop what was seen before ([`window`]), encode once (`sealing`, [`sealed`]);
 //! 3. *record* the pending range beside the group's position ([`pending`]);
 //! 4. *insert* each sealed batch whole;
@@ -17,6 +17,7 @@
 //! A record that cannot be decoded or stored becomes a dead letter ([`dead_letters`]); one of a newer version pauses its
 //! partition (INV-10). [`names`] keeps the names of sites and divisions beside the figures.
 
+mod batch_size;
 pub mod completeness;
 pub mod dead_letters;
 pub mod names;

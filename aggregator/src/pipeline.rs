@@ -13,6 +13,7 @@ use warehouse::ownership::Epoch;
 use warehouse::scan_rows::insert_statement;
 use warehouse::{Store, StoreError};
 
+use crate::batch_size::BatchSize;
 use crate::pending::{Pending, PendingError, settled};
 use crate::recovery::BootMark;
 use crate::retry::retry;
@@ -29,14 +30,20 @@ const REBALANCE_INTERVAL: Duration = Duration::from_millis(100);
 pub struct AggregatorConfig {
     /// Tells this writer from others.
     pub writer: String,
-    /// Records gathered before a batch is sealed, at most.
+    /// Records gathered before a batch is sealed, at most, while the log is followed closely.
     pub batch_records: usize,
+    /// The same, while there is a backlog.
+    pub backlog_records: usize,
+    /// Bytes of values gathered before a batch is sealed; a poll may go beyond by what it brings.
+    pub batch_bytes: usize,
     /// How long records are gathered, at most.
     pub linger: Duration,
     /// How long scan ids are remembered, by log-append time.
     pub window: Duration,
     /// Scan ids remembered for one partition, at most.
     pub window_capacity: usize,
+    /// Scan ids that an aggregator of all partitions remembers, at most; each partition has an equal share.
+    pub window_total: usize,
     /// An insert is sent this soon after its pending range is recorded, or only after what raw holds has been counted.
     pub insert_deadline: Duration,
     /// Inserts under way at once.
@@ -54,9 +61,12 @@ impl Default for AggregatorConfig {
         Self {
             writer: "aggregator".into(),
             batch_records: 20_000,
+            backlog_records: 240_000,
+            batch_bytes: 80 << 20,
             linger: Duration::from_millis(300),
             window: Duration::from_secs(600),
-            window_capacity: 500_000,
+            window_capacity: 1 << 20,
+            window_total: 1 << 22,
             insert_deadline: Duration::from_secs(2),
             parallel_inserts: 2,
             drain: Duration::from_secs(10),
@@ -103,6 +113,11 @@ impl AggregatorError {
     }
 }
 
+/// Bytes of a record's value.
+fn value_bytes(record: &StoredRecord) -> usize {
+    record.record.value.as_ref().map_or(0, bytes::Bytes::len)
+}
+
 /// One assigned partition.
 pub(crate) struct Assigned {
     /// The claim under which inserts are sent.
@@ -126,6 +141,7 @@ pub struct Aggregator {
     pub(crate) assigned: BTreeMap<Partition, Assigned>,
     /// Partitions that have come and are not taken over yet.
     pub(crate) arrivals: BTreeSet<Partition>,
+    batch_size: BatchSize,
     pub(crate) mark: BootMark,
     pub(crate) published_at: Option<Instant>,
     pub(crate) rows_total: metrics::Counter,
@@ -146,11 +162,18 @@ impl Aggregator {
             BootMark::set(&store, &config.writer)
         })
         .await?;
+        let batch_size = BatchSize::new(
+            config.batch_records,
+            config.backlog_records,
+            config.batch_bytes,
+            config.linger,
+        );
         Ok(Self {
             log,
             store,
             config,
             consumer,
+            batch_size,
             assigned: BTreeMap::new(),
             arrivals: BTreeSet::new(),
             mark,
@@ -197,18 +220,25 @@ impl Aggregator {
         } else {
             Duration::from_millis(500)
         };
-        let mut count: usize = self.assigned.values().map(|a| a.gathered.len()).sum();
-        let mut deadline = (count > 0).then(|| Instant::now() + self.config.linger);
-        while count < self.config.batch_records {
-            let wait = deadline.map_or(longest, |deadline| {
-                deadline.saturating_duration_since(Instant::now())
-            });
+        let gathered = || self.assigned.values().flat_map(|a| &a.gathered);
+        let mut count = gathered().count();
+        let mut bytes: usize = gathered().map(value_bytes).sum();
+        let mut since = (count > 0).then(Instant::now);
+        while !self.batch_size.is_full(count, bytes) {
+            let wait = match since {
+                None => longest,
+                Some(since) => match self.batch_size.wait(since) {
+                    Some(wait) => wait,
+                    None => break,
+                },
+            };
             let event = self.consumer.poll(wait).await?;
             match &event {
                 ConsumerEvent::Idle => break,
                 ConsumerEvent::Records(_, records) => {
                     count += records.len();
-                    deadline.get_or_insert_with(|| Instant::now() + self.config.linger);
+                    bytes += records.iter().map(value_bytes).sum::<usize>();
+                    since.get_or_insert_with(Instant::now);
                 }
                 ConsumerEvent::Assigned(_) | ConsumerEvent::Revoked(_) => {}
             }
@@ -216,10 +246,8 @@ impl Aggregator {
             if !self.arrivals.is_empty() && !has_waiting {
                 self.take_over_arrivals().await?;
             }
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                break;
-            }
         }
+        self.batch_size.learn(count, bytes);
         Ok(self.assigned.values().any(|a| !a.gathered.is_empty()))
     }
 
@@ -240,15 +268,30 @@ impl Aggregator {
         if batches.is_empty() {
             return Ok(());
         }
-        let recorded = Instant::now();
+        let mut recorded = Instant::now();
         self.record_pending(&mut batches).await?;
-        let outcome = if recorded.elapsed() < self.config.insert_deadline {
-            self.insert(&batches).await
-        } else {
-            Err(StoreError::Unavailable(
-                "the pending range was recorded too long ago".into(),
-            ))
-        };
+        let mut outcome = Ok(());
+        let mut sent = 0;
+        while sent < batches.len() && outcome.is_ok() {
+            // The inserts before these may have taken their time.
+            if recorded.elapsed() > self.config.insert_deadline / 2 {
+                recorded = Instant::now();
+                let mut unsent = batches.split_off(sent);
+                self.record_pending(&mut unsent).await?;
+                batches.append(&mut unsent);
+            }
+            let few = sent..batches
+                .len()
+                .min(sent + self.config.parallel_inserts.max(1));
+            sent = few.end;
+            outcome = if recorded.elapsed() < self.config.insert_deadline {
+                self.insert(&batches[few]).await
+            } else {
+                Err(StoreError::Unavailable(
+                    "the pending range was recorded too long ago".into(),
+                ))
+            };
+        }
         let is_clear = match outcome {
             Ok(()) => self.mark.holds(&self.store).await.unwrap_or(false),
             Err(StoreError::DataRefused(reason)) => {
@@ -272,21 +315,18 @@ impl Aggregator {
         self.commit(&batches).await
     }
 
-    /// Sends every batch, a few at a time.
+    /// Sends some batches at once.
     async fn insert(&self, batches: &[SealedBatch]) -> Result<(), StoreError> {
-        let full: Vec<&SealedBatch> = batches.iter().filter(|batch| !batch.is_empty()).collect();
-        for few in full.chunks(self.config.parallel_inserts.max(1)) {
-            let mut inserts = Vec::with_capacity(few.len());
-            for batch in few {
-                inserts.push(async {
-                    let statement = insert_statement(batch.partition, self.epoch(batch.partition));
-                    self.store.insert(&statement, batch.rows()).await
-                });
-            }
-            // All of them end before an error counts, so that none is still under way.
-            for outcome in futures::future::join_all(inserts).await {
-                outcome?;
-            }
+        let mut inserts = Vec::with_capacity(batches.len());
+        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+            inserts.push(async {
+                let statement = insert_statement(batch.partition, self.epoch(batch.partition));
+                self.store.insert(&statement, batch.rows()).await
+            });
+        }
+        // All of them end before an error counts, so that none is still under way.
+        for outcome in futures::future::join_all(inserts).await {
+            outcome?;
         }
         Ok(())
     }

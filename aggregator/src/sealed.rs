@@ -48,6 +48,12 @@ impl BatchSealer {
         }
     }
 
+    /// Makes room for rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.rows.reserve_exact(rows * scan_rows::LARGEST);
+        self.ends.reserve_exact(rows);
+    }
+
     /// Adds a scan's row.
     pub fn push(&mut self, log_offset: Offset, appended_at: Timestamp, scan: &Scan) {
         let place = LogPlace {

@@ -1,9 +1,10 @@
 //! From stored records to a sealed batch: decoded, counted once, encoded once.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use event_log::{Offset, Partition, StoredRecord};
+use hashbrown::HashMap;
 use scan_model::codec::{self, CodecError};
 use scan_model::{Scan, Timestamp};
 
@@ -55,7 +56,7 @@ impl Aggregator {
         let asked: Vec<(u64, Seen)> = scans
             .iter()
             .map(|(_, _, scan)| {
-                let digest = digest(scan);
+                let digest = digest(assigned.window.hasher(), scan);
                 (digest, assigned.window.ask(scan, digest))
             })
             .collect();
@@ -80,6 +81,7 @@ impl Aggregator {
         };
         let mut in_batch = HashMap::with_capacity(scans.len());
         let mut sealer = BatchSealer::new(partition, first);
+        sealer.reserve(scans.len());
         for ((offset, appended_at, scan), (digest, seen)) in scans.iter().zip(asked) {
             sealer.note_time(*appended_at);
             let key = (scan.person, scan.scan_id);
@@ -109,8 +111,8 @@ impl Aggregator {
 }
 
 /// What of a scan its client decided: two copies of one scan agree on it, whatever the server added.
-fn digest(scan: &Scan) -> u64 {
-    let mut hasher = DefaultHasher::new();
+fn digest(hasher: &impl BuildHasher, scan: &Scan) -> u64 {
+    let mut hasher = hasher.build_hasher();
     scan.kind.hash(&mut hasher);
     scan.site.hash(&mut hasher);
     (scan.checkpoint, scan.direction, scan.band, scan.decidegrees).hash(&mut hasher);

@@ -47,9 +47,10 @@ impl Aggregator {
         let pending = Pending::from_commit(&committed)?;
         let position = committed.offset;
         self.check_position(partition, pending, position).await?;
+        let share = self.config.window_total / self.log.partitions(SCANS)?.max(1) as usize;
         let (length_ms, capacity) = (
             self.config.window.as_millis() as i64,
-            self.config.window_capacity,
+            self.config.window_capacity.min(share),
         );
         let window =
             recovery::rebuild_window(&self.store, partition, position, length_ms, capacity).await?;

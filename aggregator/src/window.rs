@@ -1,17 +1,18 @@
 //! Which scans were seen before: a record is a duplicate if a lower offset of its partition has the same person and scan
 //! id.
 //!
-//! Ids are remembered for a window of log-append time. An id carries the time at which its client made it, and ingest takes
-//! none from the future; an id made before the window may have been seen before it, so it is checked against raw.
+//! Ids are remembered for a window of log-append time, and up to a number. An id carries the time at which its client made it: one
+//! made after every id that was forgotten is none of them. One made earlier may have been seen before the window, so it is checked
+//! against raw.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use scan_model::{PersonId, Scan, ScanId, Timestamp};
 
 /// How far ahead of its arrival an id's own time may be; ingest refuses more.
 pub const CLOCK_SKEW_MS: i64 = 5 * 60_000;
-
-type Key = (PersonId, ScanId);
 
 /// What is known of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,41 +27,80 @@ pub enum Seen {
     Conflict,
 }
 
-/// Ids of one partition.
+/// A remembered id; 40 bytes, because an aggregator remembers millions.
+struct Known {
+    person: PersonId,
+    /// The scan id's halves: a number of 128 bits would be padded to 16.
+    scan: [u64; 2],
+    digest: u64,
+    appended_at: Timestamp,
+}
+
+impl Known {
+    fn is(&self, person: PersonId, scan: [u64; 2]) -> bool {
+        self.scan == scan && self.person == person
+    }
+}
+
+const fn halves(scan: ScanId) -> [u64; 2] {
+    [(scan.0 >> 64) as u64, scan.0 as u64]
+}
+
+/// Ids of one partition: some 50 bytes each.
 pub struct Window {
     length_ms: i64,
     capacity: usize,
-    digests: HashMap<Key, u64>,
-    order: VecDeque<(Timestamp, Key)>,
-    /// Ids made at or after this instant are all remembered.
-    complete_since: Timestamp,
+    /// In the order of the log.
+    known: VecDeque<Known>,
+    /// The number of ids forgotten, which is the first remembered one's own number. It wraps.
+    forgotten: u32,
+    /// The numbers of remembered ids.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Ids made after this instant are remembered if they were ever seen.
+    forgotten_made_at: Timestamp,
 }
 
 /// The digest of a row whose contents are not at hand: it equals every other.
 pub const UNKNOWN_DIGEST: u64 = 0;
 
 impl Window {
-    /// An empty window that remembers everything appended from `complete_since` on.
+    /// An empty window that remembers everything appended from `complete_since` on, at most 2^31 ids.
     pub fn new(length_ms: i64, capacity: usize, complete_since: Timestamp) -> Self {
         Self {
             length_ms,
-            capacity,
-            digests: HashMap::new(),
-            order: VecDeque::new(),
-            complete_since,
+            capacity: capacity.clamp(1, 1 << 31),
+            known: VecDeque::new(),
+            forgotten: 0,
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            forgotten_made_at: complete_since.plus_ms(CLOCK_SKEW_MS - 1),
         }
     }
 
     /// Asks for an id without remembering it.
     pub fn ask(&self, scan: &Scan, digest: u64) -> Seen {
-        match self.digests.get(&(scan.person, scan.scan_id)) {
-            Some(&known) if known == digest || known == UNKNOWN_DIGEST => Seen::Duplicate,
-            Some(_) => Seen::Conflict,
-            None if scan.scan_id.made_at().0 - CLOCK_SKEW_MS < self.complete_since.0 => {
-                Seen::PerhapsInRaw
+        match self.find(scan.person, halves(scan.scan_id)) {
+            Some(known) if known.digest == digest || known.digest == UNKNOWN_DIGEST => {
+                Seen::Duplicate
             }
+            Some(_) => Seen::Conflict,
+            None if scan.scan_id.made_at() <= self.forgotten_made_at => Seen::PerhapsInRaw,
             None => Seen::New,
         }
+    }
+
+    fn find(&self, person: PersonId, scan: [u64; 2]) -> Option<&Known> {
+        let hash = self.hasher.hash_one((person.0, scan));
+        let number = self.index.find(hash, |number| {
+            self.numbered(*number)
+                .is_some_and(|known| known.is(person, scan))
+        });
+        number.and_then(|number| self.numbered(*number))
+    }
+
+    fn numbered(&self, number: u32) -> Option<&Known> {
+        self.known.get(number.wrapping_sub(self.forgotten) as usize)
     }
 
     /// Remembers an id, and forgets what the window or its bound leaves behind.
@@ -71,29 +111,59 @@ impl Window {
         digest: u64,
         appended_at: Timestamp,
     ) {
-        let key = (person, scan);
-        self.digests.insert(key, digest);
-        self.order.push_back((appended_at, key));
-        while let Some(&(oldest, key)) = self.order.front() {
-            let is_past = oldest.0 < appended_at.0 - self.length_ms;
-            if !is_past && self.order.len() <= self.capacity {
-                break;
-            }
-            self.order.pop_front();
-            self.digests.remove(&key);
-            // Everything appended after the forgotten one is still remembered.
-            self.complete_since = self.complete_since.max(oldest.plus_ms(1));
+        let oldest_kept = appended_at.plus_ms(-self.length_ms);
+        while self.known.len() >= self.capacity
+            || self
+                .known
+                .front()
+                .is_some_and(|known| known.appended_at < oldest_kept)
+        {
+            self.forget_oldest();
         }
+        let scan = halves(scan);
+        let number = self.forgotten.wrapping_add(self.known.len() as u32);
+        self.known.push_back(Known {
+            person,
+            scan,
+            digest,
+            appended_at,
+        });
+        let (known, forgotten, hasher) = (&self.known, self.forgotten, &self.hasher);
+        let hash = hasher.hash_one((person.0, scan));
+        self.index.insert_unique(hash, number, |number| {
+            let known = &known[number.wrapping_sub(forgotten) as usize];
+            hasher.hash_one((known.person.0, known.scan))
+        });
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.known.front() else {
+            return;
+        };
+        let hash = self.hasher.hash_one((oldest.person.0, oldest.scan));
+        let number = self.forgotten;
+        if let Ok(entry) = self.index.find_entry(hash, |found| *found == number) {
+            entry.remove();
+        }
+        let id = ScanId(u128::from(oldest.scan[0]) << 64 | u128::from(oldest.scan[1]));
+        self.forgotten_made_at = self.forgotten_made_at.max(id.made_at());
+        self.known.pop_front();
+        self.forgotten = number.wrapping_add(1);
+    }
+
+    /// What digests for this window are made with; no other window or process has the same.
+    pub const fn hasher(&self) -> &DefaultHashBuilder {
+        &self.hasher
     }
 
     /// Ids remembered.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.known.len()
     }
 
     /// Whether none is remembered.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.known.is_empty()
     }
 }
 
@@ -179,5 +249,50 @@ mod tests {
         assert_eq!(window.ask(&ids[0], 7), Seen::PerhapsInRaw);
         assert_eq!(window.ask(&ids[1], 7), Seen::PerhapsInRaw);
         assert_eq!(window.ask(&ids[2], 7), Seen::Duplicate);
+    }
+
+    #[test]
+    fn x3_an_id_made_after_every_forgotten_one_is_new_however_few_are_remembered() {
+        let mut window = Window::new(10 * MINUTE, 2, Timestamp(0));
+        for n in 0..10 {
+            remember(&mut window, &scan(NOW + n, n as u128), NOW + n);
+        }
+        // 0 to 7 are forgotten.
+        assert_eq!(window.ask(&scan(NOW + 7, 77), 7), Seen::PerhapsInRaw);
+        assert_eq!(window.ask(&scan(NOW + 8, 77), 7), Seen::New);
+    }
+
+    #[test]
+    fn x3_a_window_that_was_rebuilt_allows_for_clocks_that_are_ahead() {
+        let window = window(100);
+        let complete_since = NOW - 10 * MINUTE;
+        let doubtful = scan(complete_since + CLOCK_SKEW_MS - 1, 1);
+        assert_eq!(window.ask(&doubtful, 7), Seen::PerhapsInRaw);
+        let new = scan(complete_since + CLOCK_SKEW_MS, 1);
+        assert_eq!(window.ask(&new, 7), Seen::New);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn x3_the_window_answers_as_a_list_of_the_last_ids_would(
+            ids in proptest::collection::vec(0..40_u128, 1..200),
+            capacity in 1..20_usize,
+        ) {
+            let mut window = Window::new(10 * MINUTE, capacity, Timestamp(NOW));
+            let mut list: VecDeque<u128> = VecDeque::new();
+            for (at, id) in ids.into_iter().enumerate() {
+                let one = scan(NOW + CLOCK_SKEW_MS - 1, id);
+                let expected = if list.contains(&id) { Seen::Duplicate } else { Seen::PerhapsInRaw };
+                proptest::prop_assert_eq!(window.ask(&one, 7), expected);
+                if expected == Seen::PerhapsInRaw {
+                    remember(&mut window, &one, NOW + at as i64);
+                    list.push_back(id);
+                    if list.len() > capacity {
+                        list.pop_front();
+                    }
+                }
+                proptest::prop_assert_eq!(window.len(), list.len());
+            }
+        }
     }
 }

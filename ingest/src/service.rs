@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use event_log::{LogError, Partition, Record, SharedLog, Spool, SpoolOptions, Taken};
 use registry::{RegistryError, RegistryNode};
 use scan_model::code::CodeKeysError;
+use scan_model::codec::ScanFormat;
 use scan_model::{CodeKeys, PersonKey, Ruleset, Timestamp};
 use status_cache::feed::{Coverage, Feed};
 use status_cache::{FeedError, StatusCache, snapshot};
@@ -40,6 +41,8 @@ pub struct IngestConfig {
     pub stale_after_ms: i64,
     /// How long a rotating code lives, in seconds; at most 60 (P4).
     pub rotating_seconds: u32,
+    /// How scans are written; readers take every format.
+    pub scans_format: ScanFormat,
     /// Scans on their way into the log at once.
     pub appends: usize,
     /// Scans remembered for retries.

@@ -13,6 +13,7 @@
 //!   them may have been taken.
 //! - Log-append times come from the brokers; a partition's never fall while its topic has `message.timestamp.type=LogAppendTime`.
 
+mod arrivals;
 mod consumer;
 mod context;
 mod options;

@@ -94,6 +94,10 @@ pub struct EngineOptions {
     /// Memory bound in bytes.
     #[arg(long, env = "TONGXING_CLICKHOUSE_MEMORY_BYTES", default_value_t = 2 << 30)]
     pub memory_bytes: u64,
+    /// Let SQL make TCP connections to this port, on any host, and run the engine's own Kafka consumers. For measuring the
+    /// engine's Kafka tables beside the aggregator; the engine of a deployment connects nowhere.
+    #[arg(long, hide = true)]
+    pub allow_connect: Option<u16>,
     /// End when standard input closes, as a supervised child does.
     #[arg(long)]
     pub until_stdin_closes: bool,

@@ -78,6 +78,7 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         lateness_days: options.lateness_days,
         stale_after_ms: options.stale_after_ms,
         rotating_seconds: 60,
+        scans_format: options.scans_format,
         appends: 50_000,
         remembered_scans: 200_000,
         snapshot: Some(options.data.join("status.snapshot")),

@@ -10,6 +10,7 @@ use event_log::TopicConfig;
 use event_log::kafka::topics::Durability;
 use event_log::kafka::{KafkaOptions, Security};
 use ingest::topics::{self, Retention};
+use scan_model::codec::ScanFormat;
 
 use crate::cli::StoreOptions;
 use crate::config::check_range;
@@ -137,6 +138,9 @@ pub struct IngestOptions {
     /// How many milliseconds Kafka may take to answer before a scan is spooled, 50 to 10000.
     #[arg(long, env = "TONGXING_SPOOL_AFTER_MS", default_value_t = 1000)]
     pub spool_after_ms: u64,
+    /// How scans are written to the topic: bincode, or json for topics that others read. Aggregators take both.
+    #[arg(long, env = "TONGXING_SCANS_FORMAT", default_value = "bincode")]
+    pub scans_format: ScanFormat,
     /// Listen beyond loopback without TLS.
     #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
     pub allow_plaintext: bool,

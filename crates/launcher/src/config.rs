@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use scan_model::Ruleset;
+use scan_model::codec::ScanFormat;
 use serde::Deserialize;
 
 /// What can be configured; unset ones take the next source's value.
@@ -66,6 +67,9 @@ pub struct LocalOptions {
     /// Knowledge older than this many milliseconds makes green answers stale, 1 to 86400000 [default: 60000].
     #[arg(long, env = "TONGXING_STALE_AFTER_MS")]
     pub stale_after_ms: Option<i64>,
+    /// How scans are written to the log: bincode or json; both are read [default: bincode].
+    #[arg(long, env = "TONGXING_SCANS_FORMAT")]
+    pub scans_format: Option<String>,
     /// How long scans are gathered before they are inserted, in milliseconds, 10 to 10000 [default: 300].
     #[arg(long, env = "TONGXING_LINGER_MS")]
     pub linger_ms: Option<u64>,
@@ -97,6 +101,7 @@ pub struct LocalConfig {
     pub refuse_red_check_ins: bool,
     pub lateness_days: u32,
     pub stale_after_ms: i64,
+    pub scans_format: ScanFormat,
     pub linger_ms: u64,
     pub repair: bool,
 }
@@ -121,7 +126,7 @@ impl LocalConfig {
         let merged = merge!(options, file: data, ingest_listen, query_listen, clickhouse_listen, clickhouse_url,
             clickhouse_database, clickhouse_user, clickhouse_password_file, clickhouse_memory_bytes,
             engine_library, partitions, persons_capacity, ruleset, refuse_red_check_ins, lateness_days,
-            stale_after_ms, linger_ms, repair, allow_plaintext);
+            stale_after_ms, scans_format, linger_ms, repair, allow_plaintext);
         Self::check(merged)
     }
 
@@ -147,6 +152,10 @@ impl LocalConfig {
             refuse_red_check_ins: options.refuse_red_check_ins.unwrap_or(true),
             lateness_days: options.lateness_days.unwrap_or(31),
             stale_after_ms: options.stale_after_ms.unwrap_or(60_000),
+            scans_format: options
+                .scans_format
+                .map_or(Ok(ScanFormat::default()), |name| name.parse())
+                .context("scans_format")?,
             linger_ms: options.linger_ms.unwrap_or(300),
             repair: options.repair.unwrap_or(true),
         };
@@ -244,6 +253,11 @@ mod tests {
             ..LocalOptions::default()
         };
         assert!(refusal(ruleset).contains("edition-1, edition-3, edition-4"));
+        let format = LocalOptions {
+            scans_format: Some("avro".into()),
+            ..LocalOptions::default()
+        };
+        assert_eq!(refusal(format), "scans_format: must be bincode or json");
         let public = LocalOptions {
             ingest_listen: Some(([0, 0, 0, 0], 80).into()),
             ..LocalOptions::default()

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use tokio::io::AsyncReadExt;
-use warehouse::engine::{EngineServer, Sandbox, sandbox, serve as serve_engine};
+use warehouse::engine::{EngineBounds, EngineServer, Sandbox, sandbox, serve as serve_engine};
 
 use crate::cli::EngineOptions;
 use crate::config::check_listen;
@@ -15,6 +15,9 @@ use crate::stopping;
 
 /// The version of the library that this build declares functions of.
 pub const ENGINE_VERSION: &str = "26.7.3-stable.1";
+
+/// Threads of the engine's Kafka consumers, where it may have any.
+const KAFKA_CONSUMERS: u32 = 16;
 
 /// Environment variables that the engine's process keeps, besides those of [`USED_PREFIXES`].
 const USED_VARIABLES: [&str; 4] = ["HOME", "LANG", "TZ", "XDG_CACHE_HOME"];
@@ -60,7 +63,12 @@ pub fn confine(options: &EngineOptions) -> Result<Sandbox> {
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("create {}", options.data.display()))?;
     shed_environment()?;
-    Ok(sandbox::enter(&options.data, &library, options.listen)?)
+    Ok(sandbox::enter(
+        &options.data,
+        &library,
+        options.listen,
+        options.allow_connect,
+    )?)
 }
 
 /// Starts this program again, as the same process, if its environment holds more than the engine has a use for.
@@ -89,11 +97,13 @@ fn shed_environment() -> Result<()> {
 pub async fn serve(options: EngineOptions) -> Result<()> {
     let library = library(options.library.as_deref())?;
     let until_stdin_closes = options.until_stdin_closes;
+    let bounds = EngineBounds {
+        memory_bytes: options.memory_bytes,
+        kafka_consumers: options.allow_connect.map_or(0, |_| KAFKA_CONSUMERS),
+    };
     let data = options.data.clone();
-    let engine = tokio::task::spawn_blocking(move || {
-        EngineServer::open(&library, &data, options.memory_bytes)
-    })
-    .await??;
+    let engine =
+        tokio::task::spawn_blocking(move || EngineServer::open(&library, &data, bounds)).await??;
     let shutdown = async move {
         if until_stdin_closes {
             tokio::select! {

@@ -206,6 +206,7 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
         lateness_days: config.lateness_days,
         stale_after_ms: config.stale_after_ms,
         rotating_seconds: 60,
+        scans_format: config.scans_format,
         appends: 50_000,
         remembered_scans: 200_000,
         snapshot: Some(config.data.join("status.snapshot")),

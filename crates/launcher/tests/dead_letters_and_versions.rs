@@ -16,6 +16,7 @@ use engine_support::{
     AggregatorRun, DATABASE, Engine, PATIENCE, drained, open_log, runtime, seeded,
 };
 use event_log::{Committed, ConsumerEvent, LogError, Offset, Partition, Record, SharedLog};
+use scan_model::codec::ScanFormat;
 use scan_model::{Scan, codec};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -197,11 +198,22 @@ fn malformed(scan: &Scan) -> Vec<Option<Vec<u8>>> {
     let longer = [whole.as_slice(), b"!"].concat();
     let version_0 = [&[0], &whole[1..]].concat();
     let unknown_enum = vec![1; 40];
-    [cut, longer, version_0, unknown_enum, Vec::new()]
-        .map(Some)
-        .into_iter()
-        .chain([None])
-        .collect()
+    let json = ScanFormat::Json.encode(scan).unwrap();
+    let cut_json = json[..json.len() / 2].to_vec();
+    let no_scan = b"{}".to_vec();
+    [
+        cut,
+        longer,
+        version_0,
+        unknown_enum,
+        cut_json,
+        no_scan,
+        Vec::new(),
+    ]
+    .map(Some)
+    .into_iter()
+    .chain([None])
+    .collect()
 }
 
 #[test]
@@ -310,10 +322,19 @@ fn a_record_that_the_store_refuses_becomes_a_dead_letter_and_the_rest_of_its_bat
 
 #[test]
 fn a_record_of_a_newer_version_pauses_its_partition_alone() {
+    assert_pauses_its_partition_alone(vec![2, 1, 2, 3]);
+}
+
+#[test]
+fn json_of_a_newer_version_pauses_its_partition_alone() {
+    assert_pauses_its_partition_alone(br#"{"version":2,"seen":[1]}"#.to_vec());
+}
+
+fn assert_pauses_its_partition_alone(newer: Vec<u8>) {
     const PAUSED: Partition = 1;
     let mut world = World::new();
     world.append_scans(60, &[]);
-    let newer = Record::unkeyed(vec![2, 1, 2, 3]);
+    let newer = Record::unkeyed(newer);
     let stop_at = world.append_record(PAUSED, newer);
     // Nothing behind it may be counted, not even in the same batch, and nothing is lost: it stays in the log.
     world.append_scans(60, &[PAUSED]);

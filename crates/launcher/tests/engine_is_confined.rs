@@ -322,6 +322,21 @@ fn a_client_cannot_make_the_engine_connect_to_another_port() {
 }
 
 #[test]
+fn an_engine_that_may_connect_to_one_port_connects_to_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let ((allowed, reached), (other, not_reached)) = (listener(), listener());
+    let options = ["--allow-connect", &allowed.to_string()];
+    let engine = Engine::start_with(&folder.path().join("clickhouse"), &options);
+    let curl = Curl::new(&engine);
+    for port in [allowed, other] {
+        let ask = "SELECT * FROM url('http://127.0.0.1:PORT/x', 'LineAsString', 's String')";
+        curl.post(ONCE, &ask.replace("PORT", &port.to_string()));
+    }
+    assert!(reached.load(Ordering::SeqCst) > 0);
+    assert_eq!(not_reached.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn ordinary_work_goes_on() {
     let mut site = Site::new();
     let curl = &site.curl;

@@ -73,9 +73,12 @@ impl Round {
             writer: "killed".into(),
             batch_records: random.random_range(50..500),
             linger: Duration::from_millis(random.random_range(1..20)),
-            // The short ones send every id to raw.
+            backlog_records: random.random_range(50..5_000),
+            batch_bytes: 1 << random.random_range(14..20),
+            // The short ones send many an id to raw.
             window: Duration::from_millis([500, 600_000][random.random_range(0..2)]),
             window_capacity: [100, 500_000][random.random_range(0..2)],
+            window_total: 1 << 22,
             insert_deadline: Duration::from_millis(200),
             parallel_inserts: random.random_range(1..4),
             drain: Duration::from_secs(10),

@@ -1,11 +1,15 @@
 //! The wire form: one version byte, then bincode (little-endian, variable-length integers).
 //!
+//! A scan may also stand in the log as JSON ([`scan_json`]), which its first byte tells: `{` is no record's version byte. Readers take
+//! both, in any mixture.
+//!
 //! Golden vectors in `tests/golden_vectors.rs` hold the form still. A record of a newer version is told apart from a
 //! damaged one, so that a reader can pause on it (INV-10). Decoding never reads past [`MAX_RECORD`] and never panics.
 
 use crate::enrolment::Enrolment;
 use crate::fact::{CodeRevocation, Fact};
 use crate::scan::Scan;
+use crate::scan_json;
 
 /// Largest record, in bytes, that decodes.
 pub const MAX_RECORD: usize = 64 * 1024;
@@ -17,9 +21,9 @@ pub enum CodecError {
     #[error("record version {found} is newer than version {known}, which this build knows")]
     NewerVersion {
         /// The version byte found.
-        found: u8,
+        found: u32,
         /// The newest version that this build reads.
-        known: u8,
+        known: u32,
     },
     /// Not a record of any version: a dead letter.
     #[error("record is malformed: {reason}")]
@@ -33,10 +37,14 @@ pub enum CodecError {
 pub trait WireRecord: bincode::Encode + bincode::Decode<()> {
     /// The version that this build writes, and the newest that it reads.
     const VERSION: u8;
+
+    /// Reads the type's JSON form, where it has one.
+    const FROM_JSON: Option<fn(&[u8]) -> Result<Self, CodecError>> = None;
 }
 
 impl WireRecord for Scan {
     const VERSION: u8 = 1;
+    const FROM_JSON: Option<fn(&[u8]) -> Result<Self, CodecError>> = Some(scan_json::decode);
 }
 
 impl WireRecord for Fact {
@@ -49,6 +57,46 @@ impl WireRecord for CodeRevocation {
 
 impl WireRecord for Enrolment {
     const VERSION: u8 = 1;
+}
+
+/// How scans are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ScanFormat {
+    /// A version byte and bincode: the smallest and quickest.
+    #[default]
+    Bincode,
+    /// One JSON object, for topics that others read.
+    Json,
+}
+
+/// No format has this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be bincode or json")]
+pub struct UnknownFormat;
+
+impl std::str::FromStr for ScanFormat {
+    type Err = UnknownFormat;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        match name {
+            "bincode" => Ok(Self::Bincode),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownFormat),
+        }
+    }
+}
+
+impl ScanFormat {
+    /// The wire form of a scan.
+    ///
+    /// # Errors
+    /// As [`encode`].
+    pub fn encode(self, scan: &Scan) -> Result<Vec<u8>, CodecError> {
+        match self {
+            Self::Bincode => encode(scan),
+            Self::Json => scan_json::encode(scan),
+        }
+    }
 }
 
 fn configuration() -> impl bincode::config::Config {
@@ -80,10 +128,21 @@ pub fn decode<R: WireRecord>(bytes: &[u8]) -> Result<R, CodecError> {
     let (&version, body) = bytes
         .split_first()
         .ok_or_else(|| malformed("no version byte".into()))?;
+    if let Some(from_json) = R::FROM_JSON
+        && version == scan_json::FIRST_BYTE
+    {
+        if bytes.len() > MAX_RECORD {
+            return Err(malformed(format!(
+                "{} bytes are more than {MAX_RECORD}",
+                bytes.len()
+            )));
+        }
+        return from_json(bytes);
+    }
     if version > R::VERSION {
         return Err(CodecError::NewerVersion {
-            found: version,
-            known: R::VERSION,
+            found: u32::from(version),
+            known: u32::from(R::VERSION),
         });
     }
     if version == 0 {

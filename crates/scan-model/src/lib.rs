@@ -14,6 +14,7 @@
 //! | [`division`] | GB/T 2260 divisions and the nine-digit townships | V1 |
 //! | [`time`] | instants, and Asia/Shanghai days and hours | T7 |
 //! | [`codec`] | the versioned wire form of all of them | INV-10 |
+//! | [`scan_json`] | a scan as JSON, for topics that others read | INV-10 |
 
 pub mod code;
 pub mod codec;
@@ -24,6 +25,7 @@ pub mod fact;
 pub mod mask;
 pub mod person;
 pub mod scan;
+pub mod scan_json;
 pub mod site;
 pub mod status;
 pub mod time;

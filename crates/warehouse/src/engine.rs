@@ -25,4 +25,4 @@ mod statement;
 pub use child::{EngineProcess, EngineSettings};
 pub use library::EngineError;
 pub use sandbox::Sandbox;
-pub use server::{EngineServer, serve};
+pub use server::{EngineBounds, EngineServer, serve};

@@ -49,6 +49,9 @@ pub async fn running_inserts(
         .count())
 }
 
+/// Bytes of the largest row.
+pub const LARGEST: usize = 131;
+
 /// Where the log keeps a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogPlace {
@@ -154,4 +157,50 @@ pub fn age(scan: &Scan) -> i16 {
 fn put_uuid(rows: &mut Vec<u8>, uuid: u128) {
     rows.put_u64_le((uuid >> 64) as u64);
     rows.put_u64_le(uuid as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scan_model::scan::ShownStatus;
+    use scan_model::{CategorySet, Colour, PersonId, ScanId, VenueType};
+
+    #[test]
+    fn the_largest_row_has_a_reading() {
+        let scan = Scan {
+            scan_id: ScanId(1),
+            person: PersonId(1),
+            kind: ScanKind::Display,
+            site: None,
+            checkpoint: 0,
+            region: 0,
+            venue_type: VenueType::Unspecified,
+            direction: Direction::Unknown,
+            band: TemperatureBand::Normal,
+            decidegrees: Some(365),
+            shown: ShownStatus {
+                colour: Colour::GREEN,
+                categories: CategorySet::EMPTY,
+                version: 1,
+            },
+            disposition: Disposition::Admitted,
+            sex: Sex::Unknown,
+            birth_year: None,
+            carrier: Carrier::AppCode,
+            operator: 0,
+            event_time: Timestamp(0),
+            received_at: Timestamp(0),
+            corrects: None,
+            party: None,
+            synthetic: false,
+        };
+        let place = LogPlace {
+            log_partition: 0,
+            log_offset: 0,
+            appended_at: Timestamp(0),
+        };
+        let mut rows = Vec::new();
+        encode(&mut rows, place, &scan);
+        assert_eq!(rows.len(), LARGEST);
+    }
 }

@@ -15,7 +15,7 @@ use event_log::{Partition, Record, Taken, partition_for};
 use futures::future::join_all;
 use registry::Site;
 use scan_model::scan::{Carrier, Disposition, ShownStatus};
-use scan_model::{CodeForm, Colour, PersonId, Scan, ScanKind, Timestamp, VenueType, codec};
+use scan_model::{CodeForm, Colour, PersonId, Scan, ScanKind, Timestamp, VenueType};
 use status_cache::PersonStatus;
 
 use crate::authority::{Caller, Right};
@@ -343,7 +343,7 @@ async fn append(
 ) {
     let mut by_partition: HashMap<Partition, (Vec<Record>, Vec<Prepared>)> = HashMap::new();
     for item in prepared {
-        let record = match codec::encode(&item.scan) {
+        let record = match ingest.config.scans_format.encode(&item.scan) {
             Ok(value) => Record::keyed(item.scan.person.0.to_be_bytes().to_vec(), value),
             Err(error) => {
                 outcomes[item.index] = Some(Err(Problem::malformed(error.to_string())));

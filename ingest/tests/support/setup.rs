@@ -71,6 +71,7 @@ pub fn config() -> IngestConfig {
         lateness_days: 31,
         stale_after_ms: 60_000,
         rotating_seconds: 60,
+        scans_format: scan_model::codec::ScanFormat::default(),
         appends: 50_000,
         remembered_scans: 10_000,
         snapshot: None,

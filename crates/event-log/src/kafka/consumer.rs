@@ -8,28 +8,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionListElem};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::arrivals::Arrivals;
 use super::context::LogContext;
-use super::reader::{Readers, is_out_of_range, out_of_range, to_record};
+use super::reader::{Readers, is_out_of_range, out_of_range};
 use super::{ASK_TIMEOUT, KafkaOptions, ask, refusal};
 use crate::error::LogError;
 use crate::record::{Offset, Partition, StoredRecord};
 use crate::{Committed, Consumer, ConsumerEvent};
 
-/// Bytes of values handed out at a time.
+/// Bytes of keys and values received at a time.
 const POLL_BYTES: usize = 4 << 20;
 
 enum Change {
@@ -211,21 +211,21 @@ impl KafkaConsumer {
             return Err(failure);
         }
         let client = Arc::clone(&self.client);
-        let mut received = Vec::new();
-        let mut bytes = 0;
+        // One for all messages: each stream is registered with the client under a lock.
+        let mut stream = client.stream();
+        let mut received = Arrivals::default();
         let first = tokio::select! {
-            first = client.recv() => first?,
-            () = client.context().changed.notified() => return Ok(received),
-            () = tokio::time::sleep_until(deadline) => return Ok(received),
+            Some(first) = stream.next() => first?,
+            () = client.context().changed.notified() => return Ok(Vec::new()),
+            () = tokio::time::sleep_until(deadline) => return Ok(Vec::new()),
         };
         let mut next = Some(first);
         while let Some(message) = next {
-            bytes += message.payload_len();
-            received.push((message.partition() as Partition, to_record(&message)));
-            if bytes >= POLL_BYTES {
+            received.take(&message);
+            if received.bytes() >= POLL_BYTES {
                 break;
             }
-            next = match client.recv().now_or_never() {
+            next = match stream.next().now_or_never().flatten() {
                 Some(Ok(message)) => Some(message),
                 Some(Err(failure)) => {
                     self.failure = Some(failure);
@@ -234,7 +234,7 @@ impl KafkaConsumer {
                 None => None,
             };
         }
-        Ok(received)
+        Ok(received.into_records())
     }
 
     /// The list of one partition, at an offset.

@@ -140,6 +140,9 @@ impl KafkaOptions {
         config
             .set("group.id", group)
             .set("enable.partition.eof", "false")
+            // The client keeps some 300 bytes beside each message that it has fetched ahead, for every partition.
+            .set("queued.min.messages", "50000")
+            .set("fetch.message.max.bytes", (2 << 20).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set(
                 "session.timeout.ms",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
@@ -317,8 +318,21 @@ impl Drop for KafkaReader {
 }
 
 /// A message as a record.
-pub(super) fn to_record(message: &BorrowedMessage<'_>) -> StoredRecord {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
+fn to_record(message: &BorrowedMessage<'_>) -> StoredRecord {
+    StoredRecord {
+        offset: message.offset() as Offset,
+        append_time_ms: message.timestamp().to_millis().unwrap_or_default(),
+        record: Record {
+            key: message.key().map(|key| key.to_vec().into()),
+            value: message.payload().map(|value| value.to_vec().into()),
+            headers: headers_of(message),
+        },
+    }
+}
+
+/// A message's headers.
+pub(super) fn headers_of(message: &BorrowedMessage<'_>) -> Vec<(String, Bytes)> {
+    message.headers().map_or_else(Vec::new, |headers| {
         headers
             .iter()
             .map(|header| {
@@ -326,14 +340,5 @@ pub(super) fn to_record(message: &BorrowedMessage<'_>) -> StoredRecord {
                 (header.key.to_owned(), value.to_vec().into())
             })
             .collect()
-    });
-    StoredRecord {
-        offset: message.offset() as Offset,
-        append_time_ms: message.timestamp().to_millis().unwrap_or_default(),
-        record: Record {
-            key: message.key().map(|key| key.to_vec().into()),
-            value: message.payload().map(|value| value.to_vec().into()),
-            headers,
-        },
-    }
+    })
 }

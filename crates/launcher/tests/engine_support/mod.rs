@@ -32,6 +32,7 @@ pub const DATABASE: &str = "tongxing";
 pub struct Engine {
     pub address: SocketAddr,
     data: PathBuf,
+    options: Vec<String>,
     /// With the end of its standard input the child would end too.
     child: Option<(Child, ChildStdin)>,
 }
@@ -39,12 +40,18 @@ pub struct Engine {
 impl Engine {
     /// Starts it over a data folder and waits until it answers.
     pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same, with further options.
+    pub fn start_with(data: &Path, options: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = free.local_addr().expect("its address");
         drop(free);
         let mut engine = Self {
             address,
             data: data.to_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
             child: None,
         };
         engine.restart();
@@ -75,6 +82,7 @@ impl Engine {
             .arg(&self.data)
             .args(["--listen", &self.address.to_string()])
             .arg("--until-stdin-closes")
+            .args(&self.options)
             .current_dir(&self.data)
             .env("TZ", "Asia/Shanghai")
             .stdin(Stdio::piped())

@@ -3,11 +3,12 @@
 use event_log::{Partition, partition_for};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use scan_model::codec::ScanFormat;
 use scan_model::scan::{Carrier, Direction, Disposition, ShownStatus, TemperatureBand};
 use scan_model::time::DAY_MS;
 use scan_model::{
     CategorySet, Colour, PersonId, Scan, ScanId, ScanKind, Sex, SiteId, SiteKind, SiteRef,
-    Timestamp, VenueType, codec,
+    Timestamp, VenueType,
 };
 
 /// Saturday before the second week.
@@ -169,8 +170,13 @@ pub fn partition_of(scan: &Scan, partitions: u32) -> Partition {
     partition_for(scan.person.0, partitions)
 }
 
-/// A scan's record in the log.
+/// A scan's record in the log: every topic holds both wire forms, and a copy may have the other one than the first.
 pub fn record_of(scan: &Scan) -> event_log::Record {
-    let value = codec::encode(scan).expect("a scan has a wire form");
+    let format = if scan.received_at.0 % 2 == 0 {
+        ScanFormat::Bincode
+    } else {
+        ScanFormat::Json
+    };
+    let value = format.encode(scan).expect("a scan has a wire form");
     event_log::Record::keyed(scan.person.0.to_le_bytes().to_vec(), value)
 }

@@ -11,7 +11,7 @@
 //! | `/proc/self/task` | read | the engine accounts for its threads; refused, each of a statement's takes 0.3 ms more |
 //! | the port to listen on | bind | the HTTP interface |
 //!
-//! and no other file, no program, no TCP connection, no other port, no abstract Unix socket, no signal to a process
+//! and no other file, no program, no TCP connection (but to the one port that a measurement may name), no other port, no abstract Unix socket, no signal to a process
 //! outside. Root is bound too. Nothing ends it but the end of the process.
 //!
 //! It does not keep in
@@ -140,7 +140,14 @@ fn offers(ask: impl FnOnce(Ruleset) -> Result<Ruleset, RulesetError>) -> bool {
 }
 
 /// Confines this process for good. Called before its second thread starts, and before the library is loaded.
-pub fn enter(data: &Path, library: &Path, listen: SocketAddr) -> Result<Sandbox, SandboxError> {
+///
+/// `connect` names a port that the engine may connect to, on any host; no deployment does.
+pub fn enter(
+    data: &Path,
+    library: &Path,
+    listen: SocketAddr,
+    connect: Option<u16>,
+) -> Result<Sandbox, SandboxError> {
     let threads = fs::read_dir(THREADS)?.count();
     if threads > 1 {
         return Err(SandboxError::Threads(threads));
@@ -164,6 +171,9 @@ pub fn enter(data: &Path, library: &Path, listen: SocketAddr) -> Result<Sandbox,
         .add_rules(path_beneath_rules(c_library_folder()?, READ))?
         .add_rules(path_beneath_rules(MACHINE, READ))?
         .add_rule(NetPort::new(listen.port(), AccessNet::BindTcp))?
+        .add_rules(
+            connect.map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp))),
+        )?
         .restrict_self()?;
     // /proc makes a new folder, which no rule names, where nobody holds the one that it made before.
     std::mem::forget(own_threads);
@@ -189,6 +199,7 @@ mod tests {
             Path::new("/"),
             Path::new("/"),
             SocketAddr::from(([127, 0, 0, 1], 1)),
+            None,
         );
         assert!(matches!(outcome, Err(SandboxError::Threads(2..))));
     }

@@ -35,8 +35,17 @@ const MAX_SESSIONS: usize = 64;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 const TIMEZONE: &str = "Asia/Shanghai";
 
+/// What the engine may use.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineBounds {
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Threads for Kafka tables; without any, such a table reads nothing.
+    pub kafka_consumers: u32,
+}
+
 /// Arguments of the first handle: a small machine's caches and pools.
-fn server_arguments(memory_bytes: u64) -> Vec<String> {
+fn server_arguments(bounds: EngineBounds) -> Vec<String> {
     let mut arguments: Vec<String> = [
         "--mark_cache_size=67108864",
         "--primary_index_cache_size=33554432",
@@ -51,7 +60,13 @@ fn server_arguments(memory_bytes: u64) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    arguments.push(format!("--max_server_memory_usage={memory_bytes}"));
+    arguments.push(format!("--max_server_memory_usage={}", bounds.memory_bytes));
+    if bounds.kafka_consumers > 0 {
+        arguments.push(format!(
+            "--background_message_broker_schedule_pool_size={}",
+            bounds.kafka_consumers
+        ));
+    }
     arguments
 }
 
@@ -89,9 +104,13 @@ pub struct EngineServer {
 
 impl EngineServer {
     /// Loads the library and opens the data folder.
-    pub fn open(library: &Path, data: &Path, memory_bytes: u64) -> Result<Arc<Self>, EngineError> {
+    pub fn open(
+        library: &Path,
+        data: &Path,
+        bounds: EngineBounds,
+    ) -> Result<Arc<Self>, EngineError> {
         let library = Library::load(library)?;
-        let mut arguments = server_arguments(memory_bytes);
+        let mut arguments = server_arguments(bounds);
         arguments.extend(HANDLE_ARGUMENTS.map(str::to_owned));
         let mut base = Handle::connect(&library, data, &arguments)?;
         let version = base
