@@ -11,14 +11,17 @@
 //! 6. *commit* the position behind the range.
 //!
 //! A record that cannot be decoded or stored becomes a dead letter ([`dead_letters`]); one of a newer version pauses its
-//! partition (INV-10). [`names`] keeps the names of sites and divisions beside the figures.
+//! partition (INV-10). [`names`] keeps the names of sites and divisions beside the figures, [`dissolved`] erases grids, and
+//! [`replay`] builds every table anew from the log.
 
 pub mod completeness;
 pub mod dead_letters;
+pub mod dissolved;
 pub mod names;
 pub mod pending;
 pub mod pipeline;
 pub mod recovery;
+pub mod replay;
 mod retry;
 pub mod sealed;
 mod sealing;

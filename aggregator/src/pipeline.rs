@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use warehouse::scan_rows::insert_statement;
 use warehouse::{Store, StoreError};
 
+use crate::dissolved::Follower;
 use crate::pending::{Pending, PendingError, settled};
 use crate::recovery::{self, BootMark};
 use crate::retry::retry;
@@ -95,6 +96,8 @@ pub(crate) struct Assigned {
     pub(crate) complete_up_to: Timestamp,
     /// A record of a newer version was met: nothing more is read (INV-10).
     pub(crate) paused: bool,
+    /// How many of the dissolved grids are known to have left no rows here.
+    pub(crate) erased_grids: usize,
 }
 
 /// The aggregator.
@@ -105,6 +108,7 @@ pub struct Aggregator {
     pub(crate) consumer: Box<dyn Consumer>,
     pub(crate) assigned: BTreeMap<Partition, Assigned>,
     pub(crate) mark: BootMark,
+    pub(crate) dissolved: Follower,
     pub(crate) published_at: Option<Instant>,
     pub(crate) rows_total: metrics::Counter,
     pub(crate) duplicates_total: metrics::Counter,
@@ -119,6 +123,7 @@ impl Aggregator {
         store: Store,
         config: AggregatorConfig,
     ) -> Result<Self, AggregatorError> {
+        let dissolved = Follower::start(&log).await?;
         let consumer = log.subscribe(GROUP, SCANS).await?;
         let mark = retry("set the boot mark", || {
             BootMark::set(&store, &config.writer)
@@ -131,6 +136,7 @@ impl Aggregator {
             consumer,
             assigned: BTreeMap::new(),
             mark,
+            dissolved,
             published_at: None,
             rows_total: metrics::counter!("aggregator_rows_total"),
             duplicates_total: metrics::counter!("aggregator_duplicates_total"),
@@ -152,6 +158,7 @@ impl Aggregator {
                     continue;
                 }
             };
+            self.erase_dissolved().await?;
             if gathered {
                 let started = Instant::now();
                 self.settle_gathered().await?;
@@ -229,6 +236,7 @@ impl Aggregator {
             gathered: Vec::new(),
             complete_up_to: Timestamp(0),
             paused: false,
+            erased_grids: 0,
         };
         self.assigned.insert(partition, assigned);
         if let Some(pending) = pending.filter(|pending| pending.next > pending.first) {

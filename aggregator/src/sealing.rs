@@ -1,18 +1,135 @@
 //! From stored records to a sealed batch: decoded, counted once, encoded once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use bytes::Bytes;
 use event_log::{Offset, Partition, StoredRecord};
 use scan_model::codec::{self, CodecError};
-use scan_model::{Scan, Timestamp};
+use scan_model::{Scan, SiteId, Timestamp};
+use warehouse::{Store, StoreError, erasure};
 
 use crate::dead_letters;
 use crate::pipeline::{Aggregator, AggregatorError};
 use crate::recovery;
 use crate::retry::retry;
 use crate::sealed::{BatchSealer, SealedBatch};
-use crate::window::Seen;
+use crate::window::{Seen, Window};
+
+/// A scan at its place in the log.
+pub(crate) type PlacedScan = (Offset, Timestamp, Scan);
+
+/// What records of one partition are.
+#[derive(Default)]
+pub(crate) struct Decoded {
+    /// The scans, in order.
+    pub(crate) scans: Vec<PlacedScan>,
+    /// Records that are no scans of any version, with the reason and the value.
+    pub(crate) malformed: Vec<(Offset, String, Bytes)>,
+    /// A record of a newer version: nothing behind it was decoded (INV-10).
+    pub(crate) newer: Option<(Offset, CodecError)>,
+}
+
+/// Decodes records up to the first of a newer version.
+pub(crate) fn decode(records: Vec<StoredRecord>) -> Decoded {
+    let mut decoded = Decoded {
+        scans: Vec::with_capacity(records.len()),
+        ..Decoded::default()
+    };
+    for record in records {
+        let value = record.record.value.unwrap_or_default();
+        match codec::decode::<Scan>(&value) {
+            Ok(scan) => {
+                let appended_at = Timestamp(record.append_time_ms);
+                decoded.scans.push((record.offset, appended_at, scan));
+            }
+            Err(error @ CodecError::NewerVersion { .. }) => {
+                decoded.newer = Some((record.offset, error));
+                break;
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                decoded.malformed.push((record.offset, reason, value));
+            }
+        }
+    }
+    decoded
+}
+
+/// A batch, and how many records were left out of it.
+pub(crate) struct CountedOnce {
+    pub(crate) batch: SealedBatch,
+    pub(crate) duplicates: u64,
+    pub(crate) conflicts: u64,
+}
+
+/// Seals the range `first..next` of a partition: drops what was seen before, forgets dissolved grids, encodes.
+pub(crate) async fn count_once(
+    store: &Store,
+    window: &mut Window,
+    partition: Partition,
+    range: std::ops::Range<Offset>,
+    scans: &[PlacedScan],
+    dissolved: &BTreeSet<SiteId>,
+) -> Result<CountedOnce, StoreError> {
+    // All are asked before any is remembered, because remembering makes the window forget others.
+    let asked: Vec<(u64, Seen)> = scans
+        .iter()
+        .map(|(_, _, scan)| {
+            let digest = digest(scan);
+            (digest, window.ask(scan, digest))
+        })
+        .collect();
+    let old_ids: Vec<_> = scans
+        .iter()
+        .zip(&asked)
+        .filter(|(_, (_, seen))| *seen == Seen::PerhapsInRaw)
+        .map(|((_, _, scan), _)| (scan.person, scan.scan_id))
+        .collect();
+    let in_raw = if old_ids.is_empty() {
+        HashSet::new()
+    } else {
+        retry("look for old scan ids", || {
+            recovery::seen_in_raw(store, partition, range.start, &old_ids)
+        })
+        .await?
+    };
+    let (mut duplicates, mut conflicts) = (0, 0);
+    let mut in_batch = HashMap::with_capacity(scans.len());
+    let mut sealer = BatchSealer::new(partition, range.start);
+    for ((offset, appended_at, scan), (digest, seen)) in scans.iter().zip(asked) {
+        sealer.note_time(*appended_at);
+        let key = (scan.person, scan.scan_id);
+        let seen = match (in_batch.get(&key), seen) {
+            (Some(known), _) if *known == digest => Seen::Duplicate,
+            (Some(_), _) => Seen::Conflict,
+            (None, Seen::PerhapsInRaw) if in_raw.contains(&key) => Seen::Duplicate,
+            (None, seen) => seen,
+        };
+        if seen == Seen::Conflict {
+            conflicts += 1;
+            tracing::warn!(partition, offset, scan = %scan.scan_id, "a scan id came again with other contents; the first counts");
+        }
+        if matches!(seen, Seen::Duplicate | Seen::Conflict) {
+            duplicates += 1;
+            continue;
+        }
+        in_batch.insert(key, digest);
+        window.remember(scan.person, scan.scan_id, digest, *appended_at);
+        if erasure::is_erased(scan, dissolved) {
+            let mut forgotten = scan.clone();
+            erasure::forget_grid(&mut forgotten);
+            sealer.push(*offset, *appended_at, &forgotten);
+        } else {
+            sealer.push(*offset, *appended_at, scan);
+        }
+    }
+    Ok(CountedOnce {
+        batch: sealer.seal(range.end),
+        duplicates,
+        conflicts,
+    })
+}
 
 impl Aggregator {
     /// Decodes, drops what was seen before, encodes. Dead letters are durable before the batch is sealed.
@@ -27,79 +144,40 @@ impl Aggregator {
             .get(&partition)
             .map_or(0, |assigned| assigned.next);
         let mut next = range_end.unwrap_or_else(|| records.last().map_or(first, |r| r.offset + 1));
-        let mut scans = Vec::with_capacity(records.len());
-        for record in records {
-            let value = record.record.value.unwrap_or_default();
-            match codec::decode::<Scan>(&value) {
-                Ok(scan) => scans.push((record.offset, Timestamp(record.append_time_ms), scan)),
-                Err(error @ CodecError::NewerVersion { .. }) => {
-                    tracing::error!(partition, record.offset, %error, "partition paused (INV-10)");
-                    metrics::gauge!("aggregator_paused_partitions").increment(1.0);
-                    self.consumer.set_paused(partition, true);
-                    if let Some(assigned) = self.assigned.get_mut(&partition) {
-                        assigned.paused = true;
-                    }
-                    next = record.offset;
-                    break;
-                }
-                Err(error) => {
-                    let reason = error.to_string();
-                    dead_letters::write(&self.log, partition, record.offset, &reason, &value)
-                        .await?;
-                }
-            }
+        let decoded = decode(records);
+        for (offset, reason, value) in &decoded.malformed {
+            dead_letters::write(&self.log, partition, *offset, reason, value).await?;
         }
+        if let Some((offset, error)) = decoded.newer {
+            tracing::error!(partition, offset, %error, "partition paused (INV-10)");
+            metrics::gauge!("aggregator_paused_partitions").increment(1.0);
+            self.consumer.set_paused(partition, true);
+            if let Some(assigned) = self.assigned.get_mut(&partition) {
+                assigned.paused = true;
+            }
+            next = offset;
+        }
+        let dissolved = self.dissolved.grids();
         let Some(assigned) = self.assigned.get_mut(&partition) else {
             return Ok(BatchSealer::new(partition, first).seal(first));
         };
-        let window = &mut assigned.window;
-        // All are asked before any is remembered, because remembering makes the window forget others.
-        let asked: Vec<(u64, Seen)> = scans
-            .iter()
-            .map(|(_, _, scan)| {
-                let digest = digest(scan);
-                (digest, window.ask(scan, digest))
-            })
-            .collect();
-        let old_ids: Vec<_> = scans
-            .iter()
-            .zip(&asked)
-            .filter(|(_, (_, seen))| *seen == Seen::PerhapsInRaw)
-            .map(|((_, _, scan), _)| (scan.person, scan.scan_id))
-            .collect();
-        let in_raw = if old_ids.is_empty() {
-            HashSet::new()
-        } else {
-            retry("look for old scan ids", || {
-                recovery::seen_in_raw(&self.store, partition, first, &old_ids)
-            })
-            .await?
-        };
-        let mut in_batch = HashMap::with_capacity(scans.len());
-        let mut sealer = BatchSealer::new(partition, first);
-        for ((offset, appended_at, scan), (digest, seen)) in scans.iter().zip(asked) {
-            sealer.note_time(*appended_at);
-            let key = (scan.person, scan.scan_id);
-            let seen = match (in_batch.get(&key), seen) {
-                (Some(known), _) if *known == digest => Seen::Duplicate,
-                (Some(_), _) => Seen::Conflict,
-                (None, Seen::PerhapsInRaw) if in_raw.contains(&key) => Seen::Duplicate,
-                (None, seen) => seen,
-            };
-            if seen == Seen::Conflict {
-                self.conflicts_total.increment(1);
-                tracing::warn!(partition, offset, scan = %scan.scan_id, "a scan id came again with other contents; the first counts");
-            }
-            if matches!(seen, Seen::Duplicate | Seen::Conflict) {
-                self.duplicates_total.increment(1);
-                continue;
-            }
-            in_batch.insert(key, digest);
-            window.remember(scan.person, scan.scan_id, digest, *appended_at);
-            sealer.push(*offset, *appended_at, scan);
-        }
+        let CountedOnce {
+            batch,
+            duplicates,
+            conflicts,
+        } = count_once(
+            &self.store,
+            &mut assigned.window,
+            partition,
+            first..next,
+            &decoded.scans,
+            &dissolved,
+        )
+        .await?;
+        self.duplicates_total.increment(duplicates);
+        self.conflicts_total.increment(conflicts);
         assigned.next = next;
-        Ok(sealer.seal(next))
+        Ok(batch)
     }
 }
 

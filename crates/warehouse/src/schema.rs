@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 
+use crate::replacement;
 use crate::store::{Store, StoreError};
 
 /// A migration.
@@ -74,11 +75,13 @@ struct Value {
     value: String,
 }
 
-/// Creates the database and applies what is missing; answers how many migrations were applied.
+/// Creates the database and applies what is missing; answers how many migrations were applied. A replacement of the database
+/// that was interrupted is finished first.
 ///
 /// Several processes may call it at once: each statement is harmless to run twice.
 pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
     let server = store.without_database();
+    replacement::finish_interrupted(store).await?;
     server
         .execute(&format!(
             "CREATE DATABASE IF NOT EXISTS `{}` ENGINE = Atomic",

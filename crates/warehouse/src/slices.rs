@@ -49,7 +49,7 @@ impl Slice {
         )
     }
 
-    fn partition_expression(self) -> String {
+    pub(crate) fn partition_expression(self) -> String {
         format!("({}, toDate({}))", self.log_partition, self.monday)
     }
 }
