@@ -136,6 +136,11 @@ pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
     Ok(count)
 }
 
+/// Asks the server something that needs no database.
+pub async fn answers(store: &Store) -> Result<(), StoreError> {
+    store.without_database().execute("SELECT 1").await
+}
+
 /// Writes the person key's fingerprint into a new database, and checks it in an existing one.
 pub async fn check_fingerprint(store: &Store, fingerprint: [u8; 8]) -> Result<(), SchemaError> {
     let ours: String = fingerprint

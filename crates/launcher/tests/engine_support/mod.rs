@@ -4,6 +4,7 @@
 
 pub mod counted;
 pub mod curl;
+pub mod digests;
 pub mod scans;
 
 use std::io::{Read, Write};
