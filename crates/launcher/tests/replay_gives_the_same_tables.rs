@@ -6,9 +6,10 @@
 mod engine_support;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use aggregator::{AggregatorConfig, AggregatorError, DEAD_LETTERS, SCANS, names};
@@ -119,7 +120,8 @@ impl World {
         open.world.runtime.block_on(digests(&store))
     }
 
-    fn replay_command(&self) -> Command {
+    /// The command, and where its engine will answer.
+    fn replay_command(&self) -> (Command, String) {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap().to_string();
         let mut command = Command::new(program());
@@ -132,11 +134,11 @@ impl World {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        command
+        (command, address)
     }
 
     fn replay(&self) -> Output {
-        self.replay_command().output().unwrap()
+        self.replay_command().0.output().unwrap()
     }
 
     fn assert_replayed(&self) -> String {
@@ -371,19 +373,57 @@ fn a_replay_refuses_beside_a_running_deployment() {
     assert!(error.contains("stop `tongxing up` first"), "{error}");
 }
 
-/// Lets a replay run for a while, then kills it and whatever engine it has started.
-fn kill_after(mut replay: Child, pause: Duration) -> bool {
+/// When a replay is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// After so long.
+    After(Duration),
+    /// So long after a database appeared.
+    Database(&'static str, Duration),
+}
+
+/// The databases that an engine has; none while it does not answer.
+fn databases(address: &str) -> String {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(
+            b"GET /?query=SHOW%20DATABASES HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().unwrap_or_default()
+}
+
+/// Runs a replay and kills it at a moment; answers how long it took where it ended before.
+fn kill_at(world: &World, moment: Moment) -> Option<Duration> {
+    let (mut command, address) = world.replay_command();
     let began = Instant::now();
-    while began.elapsed() < pause {
+    let mut replay = command.spawn().unwrap();
+    let mut appeared = None;
+    loop {
         if let Some(status) = replay.try_wait().unwrap() {
             assert!(status.success(), "{status}");
-            return false;
+            return Some(began.elapsed());
+        }
+        let is_due = match moment {
+            Moment::After(pause) => began.elapsed() >= pause,
+            Moment::Database(name, pause) => {
+                if appeared.is_none() && databases(&address).lines().any(|line| line == name) {
+                    appeared = Some(Instant::now());
+                }
+                appeared.is_some_and(|at| at.elapsed() >= pause)
+            }
+        };
+        if is_due {
+            replay.kill().unwrap();
+            replay.wait().unwrap();
+            return None;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    replay.kill().unwrap();
-    replay.wait().unwrap();
-    true
 }
 
 #[test]
@@ -393,21 +433,27 @@ fn inv5_a_replay_killed_at_any_moment_leaves_whole_tables_and_ends_well_when_run
     let before = world.digests();
     let began = Instant::now();
     world.assert_replayed();
-    let whole = began.elapsed();
+    let mut whole = began.elapsed();
     assert_eq!(world.digests(), before);
     let mut killed = 0;
     for round in 0..kills {
-        // Every other one near its end, where the swap is.
-        let share = if round % 2 == 0 { 0.0..1.0 } else { 0.6..1.0 };
-        let pause = whole.mul_f64(world.random.random_range(share));
-        let was_killed = kill_after(world.replay_command().spawn().unwrap(), pause);
-        killed += u32::from(was_killed);
-        println!("round {round}: {pause:?} of {whole:?}, killed: {was_killed}");
+        let share = world.random.random_range(0.0..1.0);
+        let few = Duration::from_secs(1).mul_f64(share * share);
+        let moment = match round % 3 {
+            0 => Moment::After(whole.mul_f64(share)),
+            1 => Moment::Database("tongxing_former", few),
+            _ => Moment::Database("tongxing_replay", whole.mul_f64(share)),
+        };
+        match kill_at(&world, moment) {
+            None => killed += 1,
+            Some(ended) => whole = whole.min(ended),
+        }
+        println!("round {round}: {moment:?}, {killed} killed");
         if world.random.random_bool(0.5) {
             assert_eq!(world.digests(), before, "round {round}");
         }
     }
-    assert!(killed > 0);
+    assert!(killed > kills / 3);
     world.assert_replayed();
     assert_eq!(world.digests(), before);
     let mut open = world.open();

@@ -72,6 +72,11 @@ pub async fn erase_grids(
     Ok(touched.len())
 }
 
+#[derive(Deserialize)]
+struct Whole {
+    is_whole: u8,
+}
+
 /// Writes a slice of raw anew without what leads to the grids.
 async fn rewrite(store: &Store, slice: Slice, of_grids: &str) -> Result<(), StoreError> {
     let staging = format!("scans_erasing_{}", slice.log_partition);
@@ -86,12 +91,24 @@ async fn rewrite(store: &Store, slice: Slice, of_grids: &str) -> Result<(), Stor
         (String::new(), format!("NOT ({of_grids})")),
         (format!("REPLACE ({FORGOTTEN})"), of_grids.to_owned()),
     ] {
+        // The condition stands inside, where its names are the table's and not the replacements'.
         store
             .execute(&format!(
-                "INSERT INTO {staging} SELECT * {replaced} FROM scans
-                 WHERE _partition_value = {partition} AND {condition}"
+                "INSERT INTO {staging} SELECT * {replaced} FROM
+                 (SELECT * FROM scans WHERE _partition_value = {partition} AND {condition})"
             ))
             .await?;
+    }
+    let of_slice = format!("(SELECT count() FROM scans WHERE _partition_value = {partition})");
+    let Whole { is_whole } = store
+        .row(
+            &format!("SELECT (SELECT count() FROM {staging}) = {of_slice} AS is_whole"),
+            &[],
+        )
+        .await?;
+    if is_whole == 0 {
+        let found = format!("{staging} does not have every row of {slice:?}");
+        return Err(StoreError::Answer(found));
     }
     store
         .execute(&format!(

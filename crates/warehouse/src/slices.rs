@@ -192,11 +192,12 @@ pub async fn find_differences(
     store: &Store,
     slices: &BTreeSet<Slice>,
 ) -> Result<Vec<(String, Slice)>, StoreError> {
+    let rollups = rollups(store).await?;
     let mut differing = Vec::new();
     for slice in slices {
-        for rollup in rollups(store).await? {
-            if !is_whole(store, &rollup, *slice).await? {
-                differing.push((rollup.table, *slice));
+        for rollup in &rollups {
+            if !is_whole(store, rollup, *slice).await? {
+                differing.push((rollup.table.clone(), *slice));
             }
         }
     }
