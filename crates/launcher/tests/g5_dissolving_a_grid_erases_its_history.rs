@@ -8,7 +8,7 @@ use std::process::Command;
 
 use loadtest::client::Client;
 use serde_json::{Value, json};
-use support::{Place, TONGXING, wait_until};
+use support::{Place, Service, TONGXING, wait_until};
 
 const NUMBER: &str = "11010519491231002X";
 
@@ -17,6 +17,12 @@ async fn post(client: &mut Client, path: &str, body: Value) -> Value {
     let answer = client.post(path, "application/json", body).await.unwrap();
     assert!(matches!(answer.status, 200 | 201), "{path}: {}", answer.text());
     serde_json::from_slice(&answer.body).unwrap()
+}
+
+async fn start(place: &Place) -> Service {
+    let service = place.start().await;
+    wait_until("the engine answers", async || place.engine_answers().await).await;
+    service
 }
 
 async fn visit(worker: &mut Client, grid: u32) {
@@ -54,7 +60,7 @@ async fn contents(place: &Place) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g5_a_dissolved_grids_statistics_go_and_its_residents_records_stay() {
     let place = Place::with(&["--linger-ms", "20"]);
-    let service = place.start().await;
+    let service = start(&place).await;
     let mut operator = place.caller("operator");
     let grids = json!([{"id": 1, "name": "一号网格", "region": 440_106_003},
         {"id": 2, "name": "二号网格", "region": 440_106_003}]);
@@ -105,7 +111,7 @@ async fn g5_a_dissolved_grids_statistics_go_and_its_residents_records_stay() {
         .output()
         .unwrap();
     assert!(replayed.status.success(), "{replayed:?}");
-    let service = place.start().await;
+    let service = start(&place).await;
     place.wait_counted().await;
     assert_eq!(contents(&place).await, before);
     assert_eq!(rows_of(&place, 1).await, "0\t0\t0");
