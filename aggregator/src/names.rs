@@ -100,16 +100,14 @@ async fn write_names(
         Body::ImportSites(sites) => sites,
         Body::DissolveGrid(grid) => return erasure::erase_name(store, grid).await,
     };
-    let is_named = |site: &&Site| {
-        site.site.kind != SiteKind::Grid || !dissolved.contains(&site.site.id)
-    };
+    let is_named =
+        |site: &&Site| site.site.kind != SiteKind::Grid || !dissolved.contains(&site.site.id);
     let rows: Vec<String> = sites
         .iter()
         .filter(is_named)
         .map(|site| {
             let (kind, id) = (site.site.kind.name(), site.site.id.0);
-            let (name, region, kind_of) =
-                (quote(&site.name), site.region, site.venue_type.name());
+            let (name, region, kind_of) = (quote(&site.name), site.region, site.venue_type.name());
             format!(
                 "('{kind}',{id},{name},{region},'{kind_of}',{})",
                 record.offset

@@ -77,10 +77,14 @@ pub enum ReplayError {
         partitions: u32,
     },
     /// Stop the aggregators.
-    #[error("an aggregator joined while the tables were built; nothing was swapped. Stop every aggregator, then replay again")]
+    #[error(
+        "an aggregator joined while the tables were built; nothing was swapped. Stop every aggregator, then replay again"
+    )]
     AggregatorJoined,
     /// Use a newer build (INV-10).
-    #[error("{topic}/{partition}, offset {offset}: {error}; nothing was swapped. Replay with a build that knows it")]
+    #[error(
+        "{topic}/{partition}, offset {offset}: {error}; nothing was swapped. Replay with a build that knows it"
+    )]
     NewerVersion {
         /// The topic.
         topic: &'static str,
@@ -252,13 +256,19 @@ async fn refuse_to_forget(
         .iter()
         .filter(|(_, share)| share.start > 0)
         .map(|(partition, share)| {
-            format!("log_partition = {partition} AND log_offset < {}", share.start)
+            format!(
+                "log_partition = {partition} AND log_offset < {}",
+                share.start
+            )
         })
         .collect();
     if older.is_empty() {
         return Ok(());
     }
-    let sql = format!("SELECT count() AS rows FROM scans WHERE {}", older.join(" OR "));
+    let sql = format!(
+        "SELECT count() AS rows FROM scans WHERE {}",
+        older.join(" OR ")
+    );
     let Count { rows } = live.row(&sql, &[]).await?;
     if rows > 0 {
         return Err(ReplayError::OlderThanLog { rows });
@@ -272,9 +282,7 @@ async fn prove(built: &Store, expected: u64) -> Result<usize, ReplayError> {
     struct Count {
         rows: u64,
     }
-    let Count { rows } = built
-        .row("SELECT count() AS rows FROM scans", &[])
-        .await?;
+    let Count { rows } = built.row("SELECT count() AS rows FROM scans", &[]).await?;
     if rows != expected {
         let found = format!("{expected} scans were sent, {rows} are there");
         return Err(ReplayError::NotProven(found));
@@ -282,7 +290,10 @@ async fn prove(built: &Store, expected: u64) -> Result<usize, ReplayError> {
     let all = slices::all_slices(built).await?;
     let differing: Vec<(String, Slice)> = slices::find_differences(built, &all).await?;
     if let Some((table, slice)) = differing.first() {
-        let found = format!("{} slices differ, such as {table} {slice:?}", differing.len());
+        let found = format!(
+            "{} slices differ, such as {table} {slice:?}",
+            differing.len()
+        );
         return Err(ReplayError::NotProven(found));
     }
     Ok(all.len())

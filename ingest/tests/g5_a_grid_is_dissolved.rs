@@ -55,7 +55,11 @@ async fn a_dissolved_grid_takes_no_scans_and_its_id_is_never_given_again() {
     let batch = json!([site(1), site(2)]);
     let reply = world.post("operator", "/v1/grids:import", &batch).await;
     let results = reply.json()["results"].clone();
-    assert_eq!(results[0]["problem"]["rule"], "not_dissolved", "{}", reply.text);
+    assert_eq!(
+        results[0]["problem"]["rule"], "not_dissolved",
+        "{}",
+        reply.text
+    );
     assert_eq!(results[1]["status"], 201, "{}", reply.text);
 
     // Who dissolved which grid stays in the audit.

@@ -153,23 +153,14 @@ impl<'a> Builder<'a> {
             self.bury(partition, offset, &reason, Some(value)).await?;
         }
         // An old id is looked for in raw, where the batch before this one must be by then.
-        let is_old = |scan: &scan_model::Scan| {
-            window.ask(scan, 1) == crate::window::Seen::PerhapsInRaw
-        };
+        let is_old =
+            |scan: &scan_model::Scan| window.ask(scan, 1) == crate::window::Seen::PerhapsInRaw;
         if scans.iter().any(|(_, _, scan)| is_old(scan)) {
             self.finish_storing().await?;
         }
         let CountedOnce {
             batch, duplicates, ..
-        } = count_once(
-            self.built,
-            window,
-            partition,
-            range,
-            &scans,
-            self.dissolved,
-        )
-        .await?;
+        } = count_once(self.built, window, partition, range, &scans, self.dissolved).await?;
         self.report.duplicates += duplicates;
         self.finish_storing().await?;
         if !batch.is_empty() {
@@ -211,7 +202,9 @@ impl<'a> Builder<'a> {
         }
         let value = match value {
             Some(value) => value,
-            None => dead_letters::value_at(self.log, partition, offset).await?.into(),
+            None => dead_letters::value_at(self.log, partition, offset)
+                .await?
+                .into(),
         };
         dead_letters::write(self.log, partition, offset, reason, &value).await?;
         self.report.dead_letters_written += 1;

@@ -60,8 +60,11 @@ async fn x15_a_copy_of_a_log_at_work_holds_everything_acknowledged_before() {
     // The newest acknowledged value.
     let acknowledged = Arc::new(Mutex::new(0_u64));
     let writing = tokio::spawn({
-        let (log, stop, acknowledged) =
-            (Arc::clone(&log), Arc::clone(&stop), Arc::clone(&acknowledged));
+        let (log, stop, acknowledged) = (
+            Arc::clone(&log),
+            Arc::clone(&stop),
+            Arc::clone(&acknowledged),
+        );
         async move {
             let mut value = 0_u64;
             while !stop.load(Ordering::Relaxed) {
@@ -106,13 +109,19 @@ async fn x15_a_copy_of_a_log_at_work_holds_everything_acknowledged_before() {
             let (newest, _) = contents(&copy, "compacted", partition).await;
             for value in before.saturating_sub(KEYS - 1).max(1)..=before {
                 let found = newest.get(&(value % KEYS)).copied();
-                assert!(found.is_some_and(|found| found >= value), "{value}: {found:?}");
+                assert!(
+                    found.is_some_and(|found| found >= value),
+                    "{value}: {found:?}"
+                );
             }
         }
     }
     stop.store(true, Ordering::Relaxed);
     writing.await.unwrap();
-    assert!(tidying.await.unwrap() > 0, "segments were compacted meanwhile");
+    assert!(
+        tidying.await.unwrap() > 0,
+        "segments were compacted meanwhile"
+    );
 }
 
 #[tokio::test]
@@ -135,5 +144,8 @@ async fn x15_damage_is_not_copied() {
     let target = folder.path().join("copy");
     std::fs::create_dir(&target).unwrap();
     let refused = backup::copy(&source, &target, &["kept"]).unwrap_err();
-    assert!(refused.to_string().contains("00000000000000000000.log"), "{refused}");
+    assert!(
+        refused.to_string().contains("00000000000000000000.log"),
+        "{refused}"
+    );
 }

@@ -47,7 +47,10 @@ fn restore(options: &RestoreOptions) -> Result<()> {
         fs::remove_dir(data).with_context(|| format!("remove {}", data.display()))?;
     }
     fs::rename(&unfinished, data).with_context(|| format!("create {}", data.display()))?;
-    if let Some(parent) = data.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = data
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         sync_folder(parent)?;
     }
     println!(
@@ -72,7 +75,10 @@ fn verify(backup: &Path) -> Result<Vec<PathBuf>> {
             );
         }
     }
-    if let Some(foreign) = files(backup)?.iter().find(|path| !listed.contains_key(*path)) {
+    if let Some(foreign) = files(backup)?
+        .iter()
+        .find(|path| !listed.contains_key(*path))
+    {
         bail!(
             "{} is not of this backup; nothing was restored",
             backup.join(foreign).display()

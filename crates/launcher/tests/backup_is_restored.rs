@@ -167,7 +167,11 @@ async fn x15_what_was_acknowledged_before_a_backup_is_restored_and_counted_once(
     let (count, distinct) = found.split_once('\t').unwrap();
     assert_eq!(count, distinct);
     assert_eq!(rows, before.len() as u64 + count.parse::<u64>().unwrap());
-    println!("{} before, {count} of {} meanwhile", before.len(), meanwhile.len());
+    println!(
+        "{} before, {count} of {} meanwhile",
+        before.len(),
+        meanwhile.len()
+    );
     assert_eq!(shown(&place, &setting.codes).await, answers);
     place.assert_rollups_whole();
 

@@ -15,7 +15,11 @@ const NUMBER: &str = "11010519491231002X";
 async fn post(client: &mut Client, path: &str, body: Value) -> Value {
     let body = body.to_string().into();
     let answer = client.post(path, "application/json", body).await.unwrap();
-    assert!(matches!(answer.status, 200 | 201), "{path}: {}", answer.text());
+    assert!(
+        matches!(answer.status, 200 | 201),
+        "{path}: {}",
+        answer.text()
+    );
     serde_json::from_slice(&answer.body).unwrap()
 }
 

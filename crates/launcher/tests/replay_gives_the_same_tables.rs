@@ -24,8 +24,8 @@ use event_log::{LocalLog, Partition, Record, SharedLog};
 use ingest::topics::{self, Retention};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use registry::command::{Body, Command as RegistryCommand};
 use registry::Site;
+use registry::command::{Body, Command as RegistryCommand};
 use scan_model::{Scan, SiteId, SiteKind, SiteRef, Timestamp, VenueType, codec};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -103,7 +103,9 @@ impl World {
         let fingerprint = self.fingerprint();
         self.runtime.block_on(async {
             let store = engine.migrated_store().await;
-            schema::check_fingerprint(&store, fingerprint).await.unwrap();
+            schema::check_fingerprint(&store, fingerprint)
+                .await
+                .unwrap();
             names::write_divisions(&store).await.unwrap();
         });
         Open {
@@ -359,7 +361,10 @@ fn inv10_a_replay_stops_at_a_newer_record_and_swaps_nothing() {
     let output = world.replay();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());
-    assert!(error.contains("version 9") && error.contains("scans/0"), "{error}");
+    assert!(
+        error.contains("version 9") && error.contains("scans/0"),
+        "{error}"
+    );
     assert_eq!(world.digests(), before);
 }
 

@@ -196,8 +196,14 @@ mod tests {
         };
         state.apply(&command(1, grids(&[1, 2])));
         let dissolve = Body::DissolveGrid(SiteId(1));
-        assert_eq!(state.apply(&command(2, dissolve.clone())), Verdict::Dissolved);
-        assert_eq!(state.apply(&command(2, dissolve.clone())), Verdict::Dissolved);
+        assert_eq!(
+            state.apply(&command(2, dissolve.clone())),
+            Verdict::Dissolved
+        );
+        assert_eq!(
+            state.apply(&command(2, dissolve.clone())),
+            Verdict::Dissolved
+        );
         assert_eq!(state.apply(&command(3, dissolve)), Verdict::UnknownGrid);
         assert!(state.is_dissolved(grid(1)) && state.site(grid(1)).is_none());
         assert!(!state.is_dissolved(grid(2)) && state.site(grid(2)).is_some());

@@ -37,7 +37,10 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn commands_are_written_as_ever() {
     let cases = [
-        (import(), "01fe010000000000008000700000b0a59a01fd003cfaf534030000010001010706e7bd91e6a0bcfc137c3b1a000001014101"),
+        (
+            import(),
+            "01fe010000000000008000700000b0a59a01fd003cfaf534030000010001010706e7bd91e6a0bcfc137c3b1a000001014101",
+        ),
         (
             command(Body::DissolveGrid(SiteId(7))),
             "02fe010000000000008000700000b0a59a01fd003cfaf534030000010107",

@@ -18,9 +18,8 @@ const FORGOTTEN: &str = "
 
 /// Whether a scan belongs to the history of a dissolved grid.
 pub fn is_erased(scan: &Scan, dissolved: &BTreeSet<SiteId>) -> bool {
-    let is_dissolved = |site: scan_model::SiteRef| {
-        site.kind == SiteKind::Grid && dissolved.contains(&site.id)
-    };
+    let is_dissolved =
+        |site: scan_model::SiteRef| site.kind == SiteKind::Grid && dissolved.contains(&site.id);
     scan.site.is_some_and(is_dissolved)
 }
 

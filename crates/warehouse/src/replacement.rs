@@ -58,7 +58,9 @@ pub async fn swap(live: &Store, built: &Store) -> Result<(), SchemaError> {
     for Name { name } in views {
         built.execute(&format!("DROP VIEW `{name}` SYNC")).await?;
     }
-    built.execute("TRUNCATE TABLE schema_migrations SYNC").await?;
+    built
+        .execute("TRUNCATE TABLE schema_migrations SYNC")
+        .await?;
     let server = live.without_database();
     if names(live).await?.contains(live.database()) {
         rename(&server, live.database(), &former_name(live)).await?;
@@ -79,7 +81,11 @@ pub(crate) async fn finish_interrupted(live: &Store) -> Result<(), StoreError> {
     if found.contains(live.database()) || !found.contains(&former) {
         return Ok(());
     }
-    let successor = if found.contains(&built) { built } else { former };
+    let successor = if found.contains(&built) {
+        built
+    } else {
+        former
+    };
     let renamed = rename(&live.without_database(), &successor, live.database()).await;
     // Another process may have come first.
     if renamed.is_err() && names(live).await?.contains(live.database()) {
@@ -91,7 +97,11 @@ pub(crate) async fn finish_interrupted(live: &Store) -> Result<(), StoreError> {
 
 /// Which of the three databases there are.
 async fn names(live: &Store) -> Result<BTreeSet<String>, StoreError> {
-    let known = [live.database().to_owned(), built_name(live), former_name(live)];
+    let known = [
+        live.database().to_owned(),
+        built_name(live),
+        former_name(live),
+    ];
     let found: Vec<Name> = live
         .without_database()
         .rows("SELECT name FROM system.databases", &[])

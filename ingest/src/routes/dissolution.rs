@@ -59,7 +59,8 @@ async fn dissolve_one(
     let known = ingest.registry.site(grid);
     let known = known.ok_or_else(|| scans::unknown_site(ingest, grid, "id"))?;
     if confirm != known.name {
-        let detail = "must be the grid's name, exactly: its history is erased and cannot be brought back";
+        let detail =
+            "must be the grid's name, exactly: its history is erased and cannot be brought back";
         return Err(Problem::field("confirm", "grid_name", detail));
     }
     let now = Timestamp::now();

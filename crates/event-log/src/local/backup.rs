@@ -92,8 +92,7 @@ fn copy_partition(
 
 fn try_partition(source: &Path, target: &Path) -> Result<Copied, Failure> {
     if target.exists() {
-        fs::remove_dir_all(target)
-            .map_err(LogError::io(format!("remove {}", target.display())))?;
+        fs::remove_dir_all(target).map_err(LogError::io(format!("remove {}", target.display())))?;
     }
     fs::create_dir_all(target).map_err(LogError::io(format!("create {}", target.display())))?;
     // Read before the segments are listed: everything below is in them.

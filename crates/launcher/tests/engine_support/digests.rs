@@ -64,7 +64,10 @@ pub async fn views(store: &Store) -> BTreeMap<String, String> {
         )
         .await
         .expect("the views");
-    views.into_iter().map(|view| (view.name, view.text)).collect()
+    views
+        .into_iter()
+        .map(|view| (view.name, view.text))
+        .collect()
 }
 
 async fn digest_of(store: &Store, table: &Table) -> String {
