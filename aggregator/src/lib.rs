@@ -15,16 +15,19 @@
 //! within a deadline.
 //!
 //! A record that cannot be decoded or stored becomes a dead letter ([`dead_letters`]); one of a newer version pauses its
-//! partition (INV-10). [`names`] keeps the names of sites and divisions beside the figures.
+//! partition (INV-10). [`names`] keeps the names of sites and divisions beside the figures, [`dissolved`] erases grids, and
+//! [`replay`] builds every table anew from the log.
 
 mod batch_size;
 pub mod completeness;
 pub mod dead_letters;
+pub mod dissolved;
 pub mod names;
 mod patience;
 pub mod pending;
 pub mod pipeline;
 pub mod recovery;
+pub mod replay;
 mod retry;
 pub mod sealed;
 mod sealing;

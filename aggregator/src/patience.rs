@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use event_log::ConsumerEvent;
 use tokio::time::Instant;
-use warehouse::{Store, StoreError};
 
 use crate::pipeline::{Aggregator, AggregatorError};
 
@@ -71,27 +70,6 @@ impl Aggregator {
                 }
             }
             ConsumerEvent::Idle => {}
-        }
-    }
-
-    /// Repeats a question to the store until it answers.
-    pub(crate) async fn ask_store<T, F>(
-        &mut self,
-        what: &'static str,
-        question: impl Fn(Store) -> F,
-    ) -> Result<T, AggregatorError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let mut delays = Delays::new();
-        loop {
-            match question(self.store.clone()).await {
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, what, "the store is away; trying again");
-                    self.hold_still(delays.next()).await?;
-                }
-                outcome => return Ok(outcome?),
-            }
         }
     }
 }

@@ -14,6 +14,7 @@ use warehouse::scan_rows::insert_statement;
 use warehouse::{Store, StoreError};
 
 use crate::batch_size::BatchSize;
+use crate::dissolved::Follower;
 use crate::pending::{Pending, PendingError, settled};
 use crate::recovery::BootMark;
 use crate::retry::retry;
@@ -130,6 +131,8 @@ pub(crate) struct Assigned {
     pub(crate) watermark: Watermark,
     /// A record of a newer version was met: nothing more is read (INV-10).
     pub(crate) paused: bool,
+    /// How many of the dissolved grids are known to have left no rows here.
+    pub(crate) erased_grids: usize,
 }
 
 /// The aggregator.
@@ -143,6 +146,7 @@ pub struct Aggregator {
     pub(crate) arrivals: BTreeSet<Partition>,
     batch_size: BatchSize,
     pub(crate) mark: BootMark,
+    pub(crate) dissolved: Follower,
     pub(crate) published_at: Option<Instant>,
     pub(crate) rows_total: metrics::Counter,
     pub(crate) duplicates_total: metrics::Counter,
@@ -157,6 +161,7 @@ impl Aggregator {
         store: Store,
         config: AggregatorConfig,
     ) -> Result<Self, AggregatorError> {
+        let dissolved = Follower::start(&log).await?;
         let consumer = log.subscribe(GROUP, SCANS).await?;
         let mark = retry("set the boot mark", || {
             BootMark::set(&store, &config.writer)
@@ -177,6 +182,7 @@ impl Aggregator {
             assigned: BTreeMap::new(),
             arrivals: BTreeSet::new(),
             mark,
+            dissolved,
             published_at: None,
             rows_total: metrics::counter!("aggregator_rows_total"),
             duplicates_total: metrics::counter!("aggregator_duplicates_total"),
@@ -193,6 +199,7 @@ impl Aggregator {
                 gathered = self.gather() => gathered?,
                 _ = stop.changed() => break,
             };
+            self.erase_dissolved().await?;
             if gathered {
                 let started = Instant::now();
                 self.settle_gathered().await?;

@@ -133,6 +133,37 @@ pub async fn complete(
     Ok(missing)
 }
 
+/// Sends what raw lacks of a batch in ever smaller parts; answers the offsets of the rows that the store refuses for what
+/// they are.
+pub(crate) async fn insert_bisected(
+    store: &Store,
+    batch: &SealedBatch,
+    epoch: Epoch,
+) -> Result<HashSet<Offset>, StoreError> {
+    let mut refused = HashSet::new();
+    let present = offsets_in_raw(store, batch.partition, batch.first, batch.next).await?;
+    let statement = warehouse::scan_rows::insert_statement(batch.partition, epoch);
+    let mut ranges = vec![(0, batch.len())];
+    while let Some((from, to)) = ranges.pop() {
+        if (from..to).all(|row| present.contains(&batch.offset_of(row))) {
+            continue;
+        }
+        match store.insert(&statement, batch.rows_between(from, to)).await {
+            Ok(()) => {}
+            Err(StoreError::DataRefused(_)) if to - from > 1 => {
+                let middle = from.midpoint(to);
+                ranges.push((middle, to));
+                ranges.push((from, middle));
+            }
+            Err(StoreError::DataRefused(_)) => {
+                refused.insert(batch.offset_of(from));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(refused)
+}
+
 /// Proves the slices against raw and rebuilds those that differ; answers how many were rebuilt.
 pub async fn prove(store: &Store, slices: &BTreeSet<Slice>) -> Result<usize, StoreError> {
     let proof = slices::prove_and_repair(store, slices).await?;

@@ -1,10 +1,10 @@
 //! Brings ranges whose fate an unclean stop left unknown to exactly one copy in raw and in every rollup.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use event_log::{LogError, Offset, Partition};
-use warehouse::scan_rows::{insert_statement, running_inserts};
+use event_log::Partition;
+use warehouse::scan_rows::running_inserts;
 use warehouse::slices::{self, Slice};
 use warehouse::{StoreError, ownership};
 
@@ -54,7 +54,7 @@ impl Aggregator {
     }
 
     /// Waits until no insert into raw is running in the store for this aggregator's partitions. Others' go on.
-    async fn wait_for_running_inserts(&self) -> Result<(), AggregatorError> {
+    pub(crate) async fn wait_for_running_inserts(&self) -> Result<(), AggregatorError> {
         let ours = self.assigned.keys().copied().collect();
         // A statement whose connection was lost a moment ago may not have begun yet.
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -148,51 +148,14 @@ impl Aggregator {
     ) -> Result<(), AggregatorError> {
         self.wait_for_running_inserts().await?;
         for batch in batches.iter_mut().filter(|batch| !batch.is_empty()) {
-            let mut refused = HashSet::new();
-            let present =
-                recovery::offsets_in_raw(&self.store, batch.partition, batch.first, batch.next)
-                    .await?;
-            let mut ranges = vec![(0, batch.len())];
-            while let Some((from, to)) = ranges.pop() {
-                if (from..to).all(|row| present.contains(&batch.offset_of(row))) {
-                    continue;
-                }
-                match self
-                    .store
-                    .insert(
-                        &insert_statement(batch.partition, self.epoch(batch.partition)),
-                        batch.rows_between(from, to),
-                    )
-                    .await
-                {
-                    Ok(()) => {}
-                    Err(StoreError::DataRefused(_)) if to - from > 1 => {
-                        let middle = from.midpoint(to);
-                        ranges.push((middle, to));
-                        ranges.push((from, middle));
-                    }
-                    Err(StoreError::DataRefused(_)) => {
-                        let offset = batch.offset_of(from);
-                        let value = self.value_at(batch.partition, offset).await?;
-                        dead_letters::write(&self.log, batch.partition, offset, reason, &value)
-                            .await?;
-                        refused.insert(offset);
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+            let refused =
+                recovery::insert_bisected(&self.store, batch, self.epoch(batch.partition)).await?;
+            for offset in &refused {
+                let value = dead_letters::value_at(&self.log, batch.partition, *offset).await?;
+                dead_letters::write(&self.log, batch.partition, *offset, reason, &value).await?;
             }
             batch.leave_out(&refused);
         }
         Ok(())
-    }
-
-    async fn value_at(&self, partition: Partition, offset: Offset) -> Result<Vec<u8>, LogError> {
-        let mut reader = self.log.read(SCANS, partition, offset).await?;
-        let records = reader.next(1, Duration::from_secs(1)).await?;
-        let value = records
-            .into_iter()
-            .next()
-            .and_then(|record| record.record.value);
-        Ok(value.unwrap_or_default().to_vec())
     }
 }

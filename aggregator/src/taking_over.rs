@@ -61,6 +61,7 @@ impl Aggregator {
             gathered: Vec::new(),
             watermark: Watermark::of(partition),
             paused: false,
+            erased_grids: 0,
         };
         self.assigned.insert(partition, assigned);
         if let Some(pending) = pending.filter(|pending| pending.next > pending.first) {

@@ -41,6 +41,8 @@ pub enum Right {
     SupplyFacts,
     /// Import venues and grids.
     ImportSites,
+    /// Dissolve grids (G5).
+    DissolveGrids,
 }
 
 impl Right {
@@ -59,6 +61,7 @@ impl Right {
             Self::IssueCodes => "issue_codes",
             Self::SupplyFacts => "supply_facts",
             Self::ImportSites => "import_sites",
+            Self::DissolveGrids => "dissolve_grids",
         }
     }
 
@@ -109,7 +112,7 @@ impl Role {
             Self::MedicalStaff => &[Right::LookUpCode, Right::IssueReleaseNotice],
             Self::IdentityService => &[Right::EnrolPersons, Right::IssueCodes],
             Self::HealthFeed => &[Right::SupplyFacts],
-            Self::Operator => &[Right::ImportSites],
+            Self::Operator => &[Right::ImportSites, Right::DissolveGrids],
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 pub mod codes;
+pub mod dissolution;
 pub mod facts;
 pub mod health;
 pub mod lookups;
@@ -47,6 +48,7 @@ pub fn router(ingest: Arc<Ingest>, metrics: RenderMetrics) -> Router {
                 sites::submit(ingest, headers, body, SiteKind::Grid).await
             }),
         )
+        .route("/v1/grids:dissolve", post(dissolution::dissolve))
         .route(
             "/v1/compounds:import",
             post(async |ingest, headers, body| {

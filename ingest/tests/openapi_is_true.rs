@@ -52,12 +52,12 @@ fn key_of(path: &str) -> &'static str {
             "identity_service"
         }
         "/v1/facts" | "/v1/facts:import" => "health_feed",
-        path if path.ends_with(":import") => "operator",
+        path if path.ends_with(":import") || path.ends_with(":dissolve") => "operator",
         _ => "everything",
     }
 }
 
-/// Sites and persons come before codes, scans before facts that make red, revocations last.
+/// Sites and persons come before codes, scans before facts that make red, revocations and dissolutions last.
 fn turn_of(path: &str) -> usize {
     let order = [
         "venues",
@@ -70,7 +70,7 @@ fn turn_of(path: &str) -> usize {
         "scans",
         "facts",
     ];
-    if path.ends_with("revoke") {
+    if path.ends_with("revoke") || path.ends_with("dissolve") {
         return order.len();
     }
     order.iter().position(|part| path.contains(part)).unwrap()
@@ -252,6 +252,7 @@ async fn every_documented_request_property_is_read() {
         ("/v1/lookups", "Lookups"),
         ("/v1/venues:import", "Venue"),
         ("/v1/grids:import", "Site"),
+        ("/v1/grids:dissolve", "Dissolution"),
     ] {
         let properties = document.0["components"]["schemas"][schema]["properties"]
             .as_object()

@@ -10,6 +10,7 @@
 //! One committer thread takes whatever has been queued, writes one batch a partition, syncs each touched file, then
 //! answers; what arrives meanwhile forms the next group. A housekeeping thread compacts and retires segments.
 
+pub mod backup;
 mod batch;
 mod committer;
 mod compaction;

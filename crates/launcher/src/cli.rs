@@ -10,7 +10,9 @@ use warehouse::engine::Sandbox;
 use crate::cluster_options::{AggregatorOptions, IngestOptions, TopicsOptions};
 use crate::config::{LocalConfig, LocalOptions};
 use crate::import::ImportKind;
-use crate::{check, cluster, demo, engine, import, keys, local, telemetry};
+use crate::{
+    backup, check, cluster, demo, engine, import, keys, local, replay, restore, telemetry,
+};
 
 /// Tongxing (通行): the scan pipeline of a health-code system.
 ///
@@ -43,6 +45,12 @@ enum Command {
     Keys(KeysOptions),
     /// Send a file of persons, facts, venues, grids or compounds (NDJSON) to ingest, with progress and a report.
     Import(ImportOptions),
+    /// Build every table anew from the log, beside the live database, prove it, and swap.
+    Replay(ReplayArguments),
+    /// Copy the keys and the log of a local deployment into a new folder, running or stopped.
+    Backup(BackupOptions),
+    /// Make a data folder from a backup, after verifying every file of it.
+    Restore(RestoreOptions),
     /// Compare every rollup with the raw scans, slice by slice; exits with 1 if any differs.
     Check(StoreOptions),
     /// Print a new scan id (a UUID of version 7).
@@ -153,6 +161,33 @@ pub struct KeysOptions {
     pub action: keys::Action,
 }
 
+/// Options of `replay`.
+#[derive(Args)]
+pub struct ReplayArguments {
+    #[command(subcommand)]
+    pub deployment: replay::Deployment,
+}
+
+/// Options of `backup`.
+#[derive(Args)]
+pub struct BackupOptions {
+    /// The folder to make. Whoever can read it can tell who is who: it holds the keys.
+    pub backup: PathBuf,
+    /// The data folder of the deployment.
+    #[arg(long, env = "TONGXING_DATA", default_value = "data")]
+    pub data: PathBuf,
+}
+
+/// Options of `restore`.
+#[derive(Args)]
+pub struct RestoreOptions {
+    /// The backup's folder.
+    pub backup: PathBuf,
+    /// The data folder to make; it must not exist, or be empty.
+    #[arg(long, env = "TONGXING_DATA", default_value = "data")]
+    pub data: PathBuf,
+}
+
 /// Options of `import`.
 #[derive(Args)]
 pub struct ImportOptions {
@@ -196,6 +231,9 @@ pub async fn run(arguments: Arguments, sandbox: Option<Sandbox>) -> Result<()> {
         Command::Query(options) => local::query_alone(options, metrics).await,
         Command::Keys(options) => keys::run(&options.folder, &options.action),
         Command::Import(options) => import::run(options).await,
+        Command::Replay(options) => replay::run(options.deployment).await,
+        Command::Backup(options) => backup::run(options).await,
+        Command::Restore(options) => restore::run(options).await,
         Command::Check(options) => check::run(options).await,
         Command::ScanId => {
             println!("{}", uuid::Uuid::now_v7());

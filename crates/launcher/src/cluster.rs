@@ -305,7 +305,7 @@ fn is_away(error: &anyhow::Error) -> bool {
 }
 
 /// A log on Kafka whose topics are fit to be used; waits for Kafka.
-async fn open_log(options: &LogOptions, client: &str) -> Result<SharedLog> {
+pub async fn open_log(options: &LogOptions, client: &str) -> Result<SharedLog> {
     let cluster = KafkaCluster::new(options, client)?;
     loop {
         match cluster.compare().await {

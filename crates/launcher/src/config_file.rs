@@ -18,15 +18,22 @@ pub fn with_file(command: Command, arguments: &[OsString]) -> Result<Command> {
     let Some(path) = file(arguments) else {
         return Ok(command);
     };
-    // `up` and `demo` merge the file themselves.
-    let merges_itself = matches!(subcommand, "up" | "demo");
-    match command.find_subcommand(subcommand) {
-        Some(found) if takes_file(found) && !merges_itself => {}
-        _ => return Ok(command),
+    // What runs the local deployment merges the file itself.
+    let merges_itself = |name: &str| matches!(name, "up" | "demo" | "local");
+    let Some(found) = command.find_subcommand(subcommand) else {
+        return Ok(command);
+    };
+    // One level further down, as in `replay cluster`.
+    let further = arguments.get(2).and_then(|name| name.to_str());
+    let inner = further.and_then(|name| found.find_subcommand(name));
+    let read_by = inner.unwrap_or(found);
+    if !takes_file(read_by) || merges_itself(read_by.get_name()) {
+        return Ok(command);
     }
+    let inner = inner.map(|inner| inner.get_name().to_owned());
     let values = read(&path)?;
     let mut outcome = Ok(());
-    let command = command.mut_subcommand(subcommand, |mut subcommand| {
+    let with_defaults = |mut subcommand: Command| {
         for (name, value) in values {
             if !subcommand
                 .get_arguments()
@@ -41,6 +48,10 @@ pub fn with_file(command: Command, arguments: &[OsString]) -> Result<Command> {
             subcommand = subcommand.mut_arg(name, |argument| argument.default_value(value));
         }
         subcommand
+    };
+    let command = command.mut_subcommand(subcommand, |subcommand| match inner {
+        Some(inner) => subcommand.mut_subcommand(inner, with_defaults),
+        None => with_defaults(subcommand),
     });
     outcome.map(|()| command)
 }

@@ -151,7 +151,8 @@ fn serve(
 /// How long the engine of a run that was killed may take to end: it notices that its parent is gone, and closes its data.
 const FORMER_ENGINE_ENDS: Duration = Duration::from_secs(5);
 
-async fn start_engine(config: &LocalConfig) -> Result<Option<EngineProcess>> {
+/// Starts the embedded engine, unless a server is configured.
+pub async fn start_engine(config: &LocalConfig) -> Result<Option<EngineProcess>> {
     if config.clickhouse_url.is_some() {
         return Ok(None);
     }
@@ -177,7 +178,8 @@ async fn start_engine(config: &LocalConfig) -> Result<Option<EngineProcess>> {
     Ok(Some(EngineProcess::start(settings)))
 }
 
-async fn open_log(config: &LocalConfig) -> Result<SharedLog> {
+/// Opens the log of the data folder.
+pub async fn open_log(config: &LocalConfig) -> Result<SharedLog> {
     let folder = config.data.join("log");
     let topics = topics::all(config.partitions, Retention::default());
     let opened = tokio::task::spawn_blocking(move || {
@@ -224,7 +226,8 @@ pub fn snapshot_max_age() -> Duration {
     Duration::from_secs(u64::from(Retention::default().tombstone_days) * 86_400 / 2)
 }
 
-fn store_config(config: &LocalConfig) -> Result<StoreConfig> {
+/// Where the local deployment's store is.
+pub fn store_config(config: &LocalConfig) -> Result<StoreConfig> {
     let embedded = || format!("http://{}", config.clickhouse_listen);
     let password = config
         .clickhouse_password_file
@@ -310,6 +313,22 @@ pub async fn write_snapshots(ingest: Arc<Ingest>, stopped: watch::Receiver<bool>
         let written = tokio::task::spawn_blocking(move || ingest.write_snapshot()).await;
         if let Ok(Err(error)) = written {
             tracing::error!(%error, "the status snapshot was not written");
+        }
+    }
+}
+
+/// How long a store may take to answer for the first time.
+const STORE_ANSWERS: Duration = Duration::from_mins(1);
+
+/// Waits until a store answers.
+pub async fn wait_for(store: &Store) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + STORE_ANSWERS;
+    loop {
+        match schema::answers(store).await {
+            Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome.context("the store does not answer"),
         }
     }
 }

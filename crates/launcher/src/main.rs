@@ -1,5 +1,6 @@
 //! The `tongxing` binary.
 
+mod backup;
 mod check;
 mod cli;
 mod cluster;
@@ -11,6 +12,8 @@ mod engine;
 mod import;
 mod keys;
 mod local;
+mod replay;
+mod restore;
 mod stopping;
 mod telemetry;
 

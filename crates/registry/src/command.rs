@@ -1,8 +1,8 @@
 //! What is appended to the registry's topic, and what comes of it.
 
 use bincode::{Decode, Encode};
-use scan_model::Timestamp;
 use scan_model::codec::{MAX_RECORD, WireRecord};
+use scan_model::{SiteId, Timestamp};
 
 use crate::site::Site;
 
@@ -27,10 +27,20 @@ pub struct Command {
 pub enum Body {
     /// Adds these sites, or replaces what is known of them.
     ImportSites(Vec<Site>),
+    /// Erases a grid and its history, for ever (G5, INV-5). Its id is never given again.
+    DissolveGrid(SiteId),
 }
 
 impl WireRecord for Command {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    fn version(&self) -> u8 {
+        match self.body {
+            Body::ImportSites(_) => 1,
+            // A build that knew version 1 alone must not step over an erasure.
+            Body::DissolveGrid(_) => 2,
+        }
+    }
 }
 
 const _: () = assert!(MAX_SITES * 600 < MAX_RECORD);
@@ -38,13 +48,19 @@ const _: () = assert!(MAX_SITES * 600 < MAX_RECORD);
 /// What came of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Done; so many sites were new, so many replaced.
+    /// Done; so many sites were new, so many replaced, so many left out.
     Imported {
         /// New sites.
         added: u32,
         /// Sites that were known already.
         replaced: u32,
+        /// Grids that were dissolved: their ids are never given again.
+        dissolved: u32,
     },
+    /// The grid is forgotten, and its history is being erased.
+    Dissolved,
+    /// Refused: no such grid, or one that was dissolved before.
+    UnknownGrid,
     /// Refused as a whole: judged under rules that this build does not know.
     UnknownRules,
 }

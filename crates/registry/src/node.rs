@@ -125,6 +125,11 @@ impl RegistryNode {
         self.state.site(site)
     }
 
+    /// Whether a grid was dissolved (G5).
+    pub fn is_dissolved(&self, site: SiteRef) -> bool {
+        self.state.is_dissolved(site)
+    }
+
     /// Every site of a kind, by id.
     pub fn sites(&self, kind: SiteKind) -> Vec<Arc<Site>> {
         self.state.sites(kind)

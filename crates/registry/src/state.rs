@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use scan_model::{SiteKind, SiteRef, Timestamp};
+use scan_model::{SiteId, SiteKind, SiteRef, Timestamp};
 
 use crate::command::{Body, Command, Verdict};
 use crate::site::Site;
@@ -18,6 +18,7 @@ const KEPT_VERDICTS: usize = 10_000;
 #[derive(Default)]
 pub struct RegistryState {
     sites: papaya::HashMap<SiteRef, Arc<Site>>,
+    dissolved: papaya::HashMap<SiteRef, ()>,
     history: Mutex<History>,
 }
 
@@ -32,6 +33,11 @@ impl RegistryState {
     /// What is known of a site. Reads memory only (INV-2).
     pub fn site(&self, site: SiteRef) -> Option<Arc<Site>> {
         self.sites.pin().get(&site).cloned()
+    }
+
+    /// Whether a grid was dissolved (G5). Reads memory only (INV-2).
+    pub fn is_dissolved(&self, site: SiteRef) -> bool {
+        self.dissolved.pin().contains_key(&site)
     }
 
     /// Every site of a kind, by id.
@@ -58,6 +64,7 @@ impl RegistryState {
         } else {
             match &command.body {
                 Body::ImportSites(sites) => self.import(sites),
+                Body::DissolveGrid(grid) => self.dissolve(*grid),
             }
         };
         history.verdicts.insert(command.id, verdict);
@@ -77,15 +84,34 @@ impl RegistryState {
 
     fn import(&self, sites: &[Site]) -> Verdict {
         let pinned = self.sites.pin();
-        let mut replaced = 0;
+        let (mut added, mut replaced, mut dissolved) = (0, 0, 0);
         for site in sites {
-            let known = pinned.insert(site.site, Arc::new(site.clone()));
-            replaced += u32::from(known.is_some());
+            if self.is_dissolved(site.site) {
+                dissolved += 1;
+                continue;
+            }
+            match pinned.insert(site.site, Arc::new(site.clone())) {
+                None => added += 1,
+                Some(_) => replaced += 1,
+            }
         }
         Verdict::Imported {
-            added: sites.len() as u32 - replaced,
+            added,
             replaced,
+            dissolved,
         }
+    }
+
+    fn dissolve(&self, grid: SiteId) -> Verdict {
+        let site = SiteRef {
+            kind: SiteKind::Grid,
+            id: grid,
+        };
+        if self.sites.pin().remove(&site).is_none() {
+            return Verdict::UnknownGrid;
+        }
+        self.dissolved.pin().insert(site, ());
+        Verdict::Dissolved
     }
 }
 
@@ -124,18 +150,73 @@ mod tests {
             first,
             Verdict::Imported {
                 added: 1,
-                replaced: 0
+                replaced: 0,
+                dissolved: 0
             }
         );
         assert_eq!(
             state.apply(&import(2, "b")),
             Verdict::Imported {
                 added: 0,
-                replaced: 1
+                replaced: 1,
+                dissolved: 0
             }
         );
         assert_eq!(state.apply(&import(1, "a")), first);
         assert_eq!(state.sites(SiteKind::Venue)[0].name, "b");
+    }
+
+    fn grid(id: u32) -> SiteRef {
+        SiteRef {
+            kind: SiteKind::Grid,
+            id: SiteId(id),
+        }
+    }
+
+    #[test]
+    fn g5_a_dissolved_grid_is_unknown_and_its_id_is_never_given_again() {
+        let state = RegistryState::default();
+        let command = |id, body| Command {
+            id,
+            time: Timestamp(0),
+            rule_version: RULE_VERSION,
+            body,
+        };
+        let grids = |ids: &[u32]| {
+            let Body::ImportSites(mut sites) = import(0, "a").body else {
+                unreachable!("an import")
+            };
+            let made = ids.iter().map(|id| {
+                let mut site = sites[0].clone();
+                site.site = grid(*id);
+                site
+            });
+            sites = made.collect();
+            Body::ImportSites(sites)
+        };
+        state.apply(&command(1, grids(&[1, 2])));
+        let dissolve = Body::DissolveGrid(SiteId(1));
+        assert_eq!(
+            state.apply(&command(2, dissolve.clone())),
+            Verdict::Dissolved
+        );
+        assert_eq!(
+            state.apply(&command(2, dissolve.clone())),
+            Verdict::Dissolved
+        );
+        assert_eq!(state.apply(&command(3, dissolve)), Verdict::UnknownGrid);
+        assert!(state.is_dissolved(grid(1)) && state.site(grid(1)).is_none());
+        assert!(!state.is_dissolved(grid(2)) && state.site(grid(2)).is_some());
+        let again = state.apply(&command(4, grids(&[1, 3])));
+        assert_eq!(
+            again,
+            Verdict::Imported {
+                added: 1,
+                replaced: 0,
+                dissolved: 1
+            }
+        );
+        assert!(state.site(grid(1)).is_none() && state.site(grid(3)).is_some());
     }
 
     #[test]

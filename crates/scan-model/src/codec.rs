@@ -35,8 +35,14 @@ pub enum CodecError {
 
 /// A type with a wire form.
 pub trait WireRecord: bincode::Encode + bincode::Decode<()> {
-    /// The version that this build writes, and the newest that it reads.
+    /// The newest version that this build reads.
     const VERSION: u8;
+
+    /// The version that this record is written under: the oldest whose readers know all of it, so that an older build pauses
+    /// only at what it cannot know (INV-10).
+    fn version(&self) -> u8 {
+        Self::VERSION
+    }
 
     /// Reads the type's JSON form, where it has one.
     const FROM_JSON: Option<fn(&[u8]) -> Result<Self, CodecError>> = None;
@@ -109,7 +115,7 @@ fn configuration() -> impl bincode::config::Config {
 /// [`CodecError::Malformed`] where the record is larger than [`MAX_RECORD`].
 pub fn encode<R: WireRecord>(record: &R) -> Result<Vec<u8>, CodecError> {
     let mut bytes = Vec::with_capacity(128);
-    bytes.push(R::VERSION);
+    bytes.push(record.version());
     bincode::encode_into_std_write(record, &mut bytes, configuration()).map_err(|error| {
         CodecError::Malformed {
             reason: error.to_string(),

@@ -2,7 +2,9 @@
 //!
 //! - [`completeness`] says up to when the statistics are complete, for readers without a log.
 //! - [`engine`] serves `libchdb.so` over ClickHouse's HTTP interface, in a process of its own, and supervises that process.
+//! - [`erasure`] erases the history of dissolved grids.
 //! - [`ownership`] lets the store refuse inserts of those who are not a log partition's owner any more.
+//! - [`replacement`] puts a database that was built beside the live one in its place.
 //! - [`schema`] holds the versioned migrations and applies them.
 //! - [`store`] is the client: sealed inserts, typed reads, errors by what the caller can do.
 //! - [`scan_rows`] encodes scans into the raw table's RowBinary.
@@ -12,7 +14,9 @@
 
 pub mod completeness;
 pub mod engine;
+pub mod erasure;
 pub mod ownership;
+pub mod replacement;
 pub mod scan_rows;
 pub mod schema;
 pub mod slices;

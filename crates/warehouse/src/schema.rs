@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 
+use crate::replacement;
 use crate::store::{Store, StoreError};
 
 /// A migration.
@@ -75,11 +76,13 @@ struct Value {
     value: String,
 }
 
-/// Creates the database and applies what is missing; answers how many migrations were applied.
+/// Creates the database and applies what is missing; answers how many migrations were applied. A replacement of the database
+/// that was interrupted is finished first.
 ///
 /// Several processes may call it at once: each statement is harmless to run twice.
 pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
     let server = store.without_database();
+    replacement::finish_interrupted(store).await?;
     server
         .execute(&format!(
             "CREATE DATABASE IF NOT EXISTS `{}` ENGINE = Atomic",
@@ -132,6 +135,11 @@ pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
         count += 1;
     }
     Ok(count)
+}
+
+/// Asks the server something that needs no database.
+pub async fn answers(store: &Store) -> Result<(), StoreError> {
+    store.without_database().execute("SELECT 1").await
 }
 
 /// Writes the person key's fingerprint into a new database, and checks it in an existing one.

@@ -49,7 +49,7 @@ impl Slice {
         )
     }
 
-    fn partition_expression(self) -> String {
+    pub(crate) fn partition_expression(self) -> String {
         format!("({}, toDate({}))", self.log_partition, self.monday)
     }
 }
@@ -192,11 +192,12 @@ pub async fn find_differences(
     store: &Store,
     slices: &BTreeSet<Slice>,
 ) -> Result<Vec<(String, Slice)>, StoreError> {
+    let rollups = rollups(store).await?;
     let mut differing = Vec::new();
     for slice in slices {
-        for rollup in rollups(store).await? {
-            if !is_whole(store, &rollup, *slice).await? {
-                differing.push((rollup.table, *slice));
+        for rollup in &rollups {
+            if !is_whole(store, rollup, *slice).await? {
+                differing.push((rollup.table.clone(), *slice));
             }
         }
     }

@@ -105,6 +105,7 @@ fn code_of(answer: &str) -> Option<u32> {
 pub struct Store {
     client: Client,
     database: String,
+    timeout: Duration,
 }
 
 impl Store {
@@ -124,6 +125,7 @@ impl Store {
         Self {
             client,
             database: config.database.clone(),
+            timeout: STATEMENT_TIMEOUT,
         }
     }
 
@@ -134,15 +136,30 @@ impl Store {
 
     /// The same store without a database, for creating it.
     pub(crate) fn without_database(&self) -> Self {
+        self.in_database("default")
+    }
+
+    /// The same store with another database.
+    pub(crate) fn in_database(&self, database: &str) -> Self {
         Self {
-            client: self.client.clone().with_database("default"),
-            database: "default".into(),
+            client: self.client.clone().with_database(database),
+            database: database.to_owned(),
+            timeout: self.timeout,
+        }
+    }
+
+    /// The same store, whose statements may take this long.
+    #[must_use]
+    pub fn patient(&self, timeout: Duration) -> Self {
+        Self {
+            timeout,
+            ..self.clone()
         }
     }
 
     /// Runs a statement that answers nothing.
     pub async fn execute(&self, sql: &str) -> Result<(), StoreError> {
-        within(STATEMENT_TIMEOUT, self.client.query_raw(sql).execute()).await
+        within(self.timeout, self.client.query_raw(sql).execute()).await
     }
 
     /// Runs a read and answers its rows; a parameter `{name:Type}` takes its value from `parameters`.
@@ -185,7 +202,7 @@ impl Store {
         let mut cursor = query
             .fetch_bytes(format)
             .map_err(|e| StoreError::classify(&e))?;
-        within(STATEMENT_TIMEOUT, cursor.collect()).await
+        within(self.timeout, cursor.collect()).await
     }
 
     /// Inserts a sealed batch, whole. After [`StoreError::Unavailable`] the batch may be there, absent, or there in part.
@@ -193,8 +210,8 @@ impl Store {
         let mut insert = self
             .client
             .insert_formatted_with(statement)
-            .with_timeouts(Some(STATEMENT_TIMEOUT), Some(STATEMENT_TIMEOUT));
-        within(STATEMENT_TIMEOUT * 2, async move {
+            .with_timeouts(Some(self.timeout), Some(self.timeout));
+        within(self.timeout * 2, async move {
             insert.send(data).await?;
             insert.end().await
         })

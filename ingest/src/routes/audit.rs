@@ -1,7 +1,7 @@
 //! The audit (Y5): who looked whom up by document, who supplied what about whom.
 
 use event_log::Record;
-use scan_model::{PersonId, Timestamp};
+use scan_model::{PersonId, SiteRef, Timestamp};
 use serde::Serialize;
 
 use crate::problem::{self, Problem};
@@ -17,6 +17,9 @@ pub struct Entry<'a> {
     pub caller: &'a str,
     /// About whom.
     pub person: Option<PersonId>,
+    /// At which site, for acts about sites.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteRef>,
     /// When, in Unix milliseconds.
     pub at: Timestamp,
 }

@@ -118,6 +118,7 @@ async fn revoke_one(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<
         action: "revoke_codes",
         caller: &caller.name,
         person: Some(person),
+        site: None,
         at: now,
     };
     audit::write(ingest, &entry).await?;

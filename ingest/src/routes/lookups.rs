@@ -158,6 +158,7 @@ async fn answer_document(
         action: "look_up_document",
         caller: &caller.name,
         person: Some(identity.person),
+        site: None,
         at: now,
     };
     audit::write(ingest, &entry).await?;

@@ -15,7 +15,7 @@ use event_log::{Partition, Record, Taken, partition_for};
 use futures::future::join_all;
 use registry::Site;
 use scan_model::scan::{Carrier, Disposition, ShownStatus};
-use scan_model::{CodeForm, Colour, PersonId, Scan, ScanKind, Timestamp, VenueType};
+use scan_model::{CodeForm, Colour, PersonId, Scan, ScanKind, SiteRef, Timestamp, VenueType};
 use status_cache::PersonStatus;
 
 use crate::authority::{Caller, Right};
@@ -173,12 +173,12 @@ fn prepare(
     }
     let site = match checked.site {
         None => None,
-        Some(site) => Some(ingest.registry.site(site).ok_or_else(|| {
-            Problem::unknown(
-                site.kind.name(),
-                format!("no {} has this id", site.kind.name()),
-            )
-        })?),
+        Some(site) => Some(
+            ingest
+                .registry
+                .site(site)
+                .ok_or_else(|| unknown_site(ingest, site, site.kind.name()))?,
+        ),
     };
     check_checkpoint(checked.checkpoint, site.as_deref())?;
     let identified = identify(ingest, caller, &checked, now, language);
@@ -282,6 +282,16 @@ fn prepare(
         body_hash,
         outcome,
     })
+}
+
+/// Why a site is not known.
+pub(super) fn unknown_site(ingest: &Ingest, site: SiteRef, field: &str) -> Problem {
+    let detail = if ingest.registry.is_dissolved(site) {
+        "this grid was dissolved; its id is never given again".to_owned()
+    } else {
+        format!("no {} has this id", site.kind.name())
+    };
+    Problem::unknown(field, detail)
 }
 
 /// Checkpoint 0 says nothing; any other must be one of the site's entrances (V1).

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use registry::command::{Body as CommandBody, MAX_SITES};
 use registry::state::RULE_VERSION;
-use registry::{Command, RegistryError, Site, SiteForm};
+use registry::{Command, RegistryError, Site, SiteForm, Verdict};
 use scan_model::codec::MAX_RECORD;
 use scan_model::{SiteKind, Timestamp};
 
@@ -68,6 +68,23 @@ fn decoded_size(site: &Site) -> usize {
     2 * size_of::<Site>() + site.name.len() + site.address.len() + checkpoints
 }
 
+/// A site whose id may still be given.
+fn not_dissolved(ingest: &Ingest, site: Site) -> Result<Site, Problem> {
+    if !ingest.registry.is_dissolved(site.site) {
+        return Ok(site);
+    }
+    let detail = "is the id of a dissolved grid, which is never given again";
+    Err(Problem::field("id", "not_dissolved", detail))
+}
+
+/// The registry's refusal.
+pub(super) fn from_registry(error: &RegistryError) -> Problem {
+    match error {
+        RegistryError::Log(error) => problem::from_log(error),
+        other => Problem::unavailable(other.to_string()),
+    }
+}
+
 async fn import(
     ingest: &Ingest,
     headers: &HeaderMap,
@@ -87,6 +104,7 @@ async fn import(
             form.into_site(kind)
                 .map_err(|e| Problem::field(e.field, "allowed", e.rule))
         });
+        let site = site.and_then(|site| not_dissolved(ingest, site));
         outcomes.push(site.and_then(fitting).map(|site| {
             let id = site.site.id.0;
             sites.push((index, site));
@@ -100,14 +118,22 @@ async fn import(
             rule_version: RULE_VERSION,
             body: CommandBody::ImportSites(chunk.iter().map(|(_, site)| site.clone()).collect()),
         };
-        if let Err(error) = ingest.registry.submit(&command).await {
-            let problem = match &error {
-                RegistryError::Log(error) => problem::from_log(error),
-                other => Problem::unavailable(other.to_string()),
-            };
-            for (index, _) in &chunk {
-                outcomes[*index] = Err(problem.clone());
+        match ingest.registry.submit(&command).await {
+            Err(error) => {
+                let problem = from_registry(&error);
+                for (index, _) in &chunk {
+                    outcomes[*index] = Err(problem.clone());
+                }
             }
+            // A grid was dissolved since it was looked at above.
+            Ok(Verdict::Imported { dissolved: 1.., .. }) => {
+                for (index, site) in chunk {
+                    if let Err(problem) = not_dissolved(ingest, site) {
+                        outcomes[index] = Err(problem);
+                    }
+                }
+            }
+            Ok(_) => {}
         }
     }
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))

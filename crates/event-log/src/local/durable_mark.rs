@@ -36,6 +36,12 @@ impl DurableMark {
         Ok((Self { file }, known))
     }
 
+    /// Reads the mark of a partition that another process may be writing.
+    pub(super) fn peek(partition_folder: &Path) -> Option<Offset> {
+        let bytes = std::fs::read(partition_folder.join("durable")).ok()?;
+        decode(bytes.try_into().ok()?)
+    }
+
     /// Notes that everything below `offset` is durable.
     pub(super) fn set(&self, offset: Offset) -> Result<(), LogError> {
         let mut bytes = [0; LENGTH];

@@ -4,6 +4,7 @@
 
 pub mod counted;
 pub mod curl;
+pub mod digests;
 pub mod scans;
 
 use std::io::{Read, Write};
@@ -159,6 +160,7 @@ pub fn open_log(folder: &Path, partitions: u32) -> SharedLog {
     let topics = vec![
         TopicConfig::new(SCANS, partitions, Cleanup::KEEP),
         TopicConfig::new(DEAD_LETTERS, 1, Cleanup::KEEP),
+        TopicConfig::new(registry::TOPIC, 1, Cleanup::KEEP),
     ];
     let (log, _) = LocalLog::open(folder, topics, &LocalOptions::default()).expect("the log opens");
     Arc::new(log)
