@@ -33,6 +33,9 @@ pub enum CodecError {
     },
 }
 
+/// Reads a JSON form.
+pub type FromJson<R> = fn(&[u8]) -> Result<R, CodecError>;
+
 /// A type with a wire form.
 pub trait WireRecord: bincode::Encode + bincode::Decode<()> {
     /// The newest version that this build reads.
@@ -45,12 +48,12 @@ pub trait WireRecord: bincode::Encode + bincode::Decode<()> {
     }
 
     /// Reads the type's JSON form, where it has one.
-    const FROM_JSON: Option<fn(&[u8]) -> Result<Self, CodecError>> = None;
+    const FROM_JSON: Option<FromJson<Self>> = None;
 }
 
 impl WireRecord for Scan {
     const VERSION: u8 = 1;
-    const FROM_JSON: Option<fn(&[u8]) -> Result<Self, CodecError>> = Some(scan_json::decode);
+    const FROM_JSON: Option<FromJson<Self>> = Some(scan_json::decode);
 }
 
 impl WireRecord for Fact {
