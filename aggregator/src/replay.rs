@@ -24,7 +24,7 @@ use scan_model::codec::CodecError;
 use serde::Deserialize;
 use warehouse::schema::{self, SchemaError};
 use warehouse::slices::{self, Slice};
-use warehouse::{Store, StoreError, replacement};
+use warehouse::{Store, StoreError, ownership, replacement};
 
 use crate::pending::settled;
 use crate::pipeline::AggregatorError;
@@ -205,6 +205,10 @@ pub async fn run(
     let proving = began.elapsed();
     copy_completeness(live, &built).await?;
     let mut consumer = fence.end().await?;
+    // A former owner that is only held up finds its claim outdated in the new database, too.
+    for partition in shares.keys() {
+        ownership::claim(&built, *partition).await?;
+    }
     replacement::swap(live, &built).await?;
     for (partition, share) in shares.iter().filter(|(_, share)| share.sets_position) {
         consumer.commit(*partition, settled(share.end)).await?;
