@@ -24,7 +24,7 @@ use scan_model::codec::CodecError;
 use serde::Deserialize;
 use warehouse::schema::{self, SchemaError};
 use warehouse::slices::{self, Slice};
-use warehouse::{Store, StoreError, replacement};
+use warehouse::{Store, StoreError, ownership, replacement};
 
 use crate::pending::settled;
 use crate::pipeline::AggregatorError;
@@ -204,6 +204,10 @@ pub async fn run(
     let slices = prove(&built, builder.rows()).await?;
     let proving = began.elapsed();
     copy_completeness(live, &built).await?;
+    // An aggregator that was held up since before this replay inserts nothing into the tables that take the live ones' place.
+    for partition in shares.keys() {
+        ownership::claim(&built, *partition).await?;
+    }
     let mut consumer = fence.end().await?;
     replacement::swap(live, &built).await?;
     for (partition, share) in shares.iter().filter(|(_, share)| share.sets_position) {
