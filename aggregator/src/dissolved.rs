@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_log::{LogError, Offset, SharedLog};
+use event_log::{LogError, Offset, Partition, SharedLog};
 use registry::command::{Body, Command};
 use scan_model::SiteId;
 use scan_model::codec::{self, CodecError};
@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 use warehouse::erasure;
 
 use crate::pipeline::{Aggregator, AggregatorError};
-use crate::retry::retry;
 
 /// How long writing a slice anew may take.
 const REWRITE_TIMEOUT: Duration = Duration::from_mins(10);
@@ -135,23 +134,42 @@ async fn follow(
 }
 
 impl Aggregator {
-    /// Erases from the assigned partitions what was dissolved since the last time.
+    /// Erases from the assigned partitions what was dissolved since the last time. What the store cannot do now is done at a
+    /// later turn.
     pub(crate) async fn erase_dissolved(&mut self) -> Result<(), AggregatorError> {
         let dissolved = self.dissolved.grids();
-        let behind = |erased: usize| erased < dissolved.len();
-        if !self.assigned.values().any(|a| behind(a.erased_grids)) {
-            return Ok(());
+        let behind: Vec<Partition> = self
+            .assigned
+            .iter()
+            .filter(|(_, assigned)| assigned.erased_grids < dissolved.len())
+            .map(|(partition, _)| *partition)
+            .collect();
+        for partition in behind {
+            match self.erase_from(partition, &dissolved).await {
+                Ok(()) => {}
+                Err(AggregatorError::Store(error)) if error.leaves_outcome_open() => {
+                    tracing::warn!(partition, %error, "dissolved grids wait to be erased");
+                    // Under a newer claim, if the partition is still this member's.
+                    self.let_go(partition);
+                    self.arrivals.insert(partition);
+                }
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
+    }
+
+    async fn erase_from(
+        &mut self,
+        partition: Partition,
+        dissolved: &BTreeSet<SiteId>,
+    ) -> Result<(), AggregatorError> {
         self.wait_for_running_inserts().await?;
         let store = self.store.patient(REWRITE_TIMEOUT);
-        for (partition, assigned) in &mut self.assigned {
-            if behind(assigned.erased_grids) {
-                retry("erase dissolved grids", || {
-                    erasure::erase_grids(&store, *partition, assigned.epoch, &dissolved)
-                })
-                .await?;
-                assigned.erased_grids = dissolved.len();
-            }
+        let epoch = self.epoch(partition);
+        erasure::erase_grids(&store, partition, epoch, dissolved).await?;
+        if let Some(assigned) = self.assigned.get_mut(&partition) {
+            assigned.erased_grids = dissolved.len();
         }
         Ok(())
     }

@@ -204,11 +204,11 @@ pub async fn run(
     let slices = prove(&built, builder.rows()).await?;
     let proving = began.elapsed();
     copy_completeness(live, &built).await?;
-    let mut consumer = fence.end().await?;
-    // A former owner that is only held up finds its claim outdated in the new database, too.
+    // An aggregator that was held up since before this replay inserts nothing into the tables that take the live ones' place.
     for partition in shares.keys() {
         ownership::claim(&built, *partition).await?;
     }
+    let mut consumer = fence.end().await?;
     replacement::swap(live, &built).await?;
     for (partition, share) in shares.iter().filter(|(_, share)| share.sets_position) {
         consumer.commit(*partition, settled(share.end)).await?;

@@ -431,6 +431,11 @@ fn kill_at(world: &World, moment: Moment) -> Option<Duration> {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct Name {
+    name: String,
+}
+
 #[test]
 fn inv5_a_replay_killed_at_any_moment_leaves_whole_tables_and_ends_well_when_run_again() {
     let kills = if is_long() { 60 } else { 12 };
@@ -465,10 +470,6 @@ fn inv5_a_replay_killed_at_any_moment_leaves_whole_tables_and_ends_well_when_run
     open.append_scans(300);
     open.aggregate_everything().unwrap();
     let store = open.engine.store(DATABASE);
-    #[derive(serde::Deserialize)]
-    struct Name {
-        name: String,
-    }
     let left: Vec<Name> = open
         .world
         .runtime

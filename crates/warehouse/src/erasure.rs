@@ -3,6 +3,9 @@
 //! The place of a row is part of its table's key, so no row is changed where it is: the slice is written anew beside the
 //! table and swapped in, in one step, and the rollups are rebuilt from it. Whoever stops half-way has erased less, never
 //! something else: erasing again ends well.
+//!
+//! The staging table takes rows under the owner's claim alone, as raw does, and a newer claim drops it. So a former owner that
+//! was held up, whenever that was, has nothing to swap in over what the new owner has inserted since.
 
 use std::collections::BTreeSet;
 
@@ -30,6 +33,18 @@ pub fn forget_grid(scan: &mut Scan) {
     scan.checkpoint = 0;
     scan.region = 0;
     scan.operator = 0;
+}
+
+fn staging_of(log_partition: u32) -> String {
+    format!("scans_erasing_{log_partition}")
+}
+
+/// Drops what a rewriting of a log partition has staged.
+pub(crate) async fn drop_staging(store: &Store, log_partition: u32) -> Result<(), StoreError> {
+    let staging = staging_of(log_partition);
+    store
+        .execute(&format!("DROP TABLE IF EXISTS {staging} SYNC"))
+        .await
 }
 
 /// Erases the history of grids from one log partition; answers how many slices held any.
@@ -85,11 +100,10 @@ async fn rewrite(
     Epoch(epoch): Epoch,
     of_grids: &str,
 ) -> Result<(), StoreError> {
-    let staging = format!("scans_erasing_{}", slice.log_partition);
+    let staging = staging_of(slice.log_partition);
     let partition = slice.partition_expression();
-    store
-        .execute(&format!("DROP TABLE IF EXISTS {staging} SYNC"))
-        .await?;
+    drop_staging(store, slice.log_partition).await?;
+    // With the constraint of raw.
     store
         .execute(&format!("CREATE TABLE {staging} AS scans"))
         .await?;
@@ -100,9 +114,8 @@ async fn rewrite(
         // The condition stands inside, where its names are the table's and not the replacements'.
         store
             .execute(&format!(
-                "INSERT INTO {staging} SELECT * {replaced} FROM
-                 (SELECT * FROM scans WHERE _partition_value = {partition} AND {condition})
-                 SETTINGS log_comment = '{epoch}'"
+                "INSERT INTO {staging} SETTINGS log_comment = '{epoch}' SELECT * {replaced} FROM
+                 (SELECT * FROM scans WHERE _partition_value = {partition} AND {condition})"
             ))
             .await?;
     }

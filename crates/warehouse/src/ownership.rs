@@ -7,11 +7,13 @@
 //!
 //! - An insert that was checked before a claim is found running, or its rows are found in raw, by whoever claims.
 //! - An insert that is checked after a claim is refused.
+//! - A slice that is rewritten under an older claim loses its staging table with the newer one (see [`erasure`]).
 //! - A claim by a former owner makes the owner's next insert refused; the former owner's own next commit is refused, so it inserts
 //!   nothing, and the owner claims again.
 
 use serde::Deserialize;
 
+use crate::erasure;
 use crate::store::{Store, StoreError};
 
 /// The turn of one claim; a newer claim has a larger one.
@@ -39,6 +41,8 @@ pub async fn claim(store: &Store, log_partition: u32) -> Result<Epoch, StoreErro
             ))
             .await?;
         if self::newest(store, log_partition).await? == epoch {
+            // What a former owner is rewriting is not swapped in any more.
+            erasure::drop_staging(store, log_partition).await?;
             return Ok(epoch);
         }
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use warehouse::Store;
 
-/// Tables that are no function of the log: marks of a running engine, up to when the statistics were complete at some moment, who may
-/// write.
+/// Tables that are no function of the log: marks of a running engine, who owns its partitions, up to when the statistics were
+/// complete at some moment.
 const LEFT_OUT: [&str; 3] = ["boot_marks", "completeness", "owners"];
 
 #[derive(Deserialize)]
