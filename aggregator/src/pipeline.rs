@@ -204,11 +204,15 @@ impl Aggregator {
         let pending = Pending::from_commit(&committed)?;
         let position = committed.offset;
         let open_end = pending.map_or(position, |pending| pending.next);
-        let stored = retry("read the newest offset", || {
-            recovery::newest_offset_in_raw(&self.store, partition)
+        retry("bring replicas level", || {
+            warehouse::replicas::catch_up(&self.store)
         })
         .await?;
-        if let Some(stored) = stored.filter(|stored| *stored >= open_end) {
+        let stored = retry("look for offsets beyond the position", || {
+            recovery::newest_offset_in_raw(&self.store, partition, open_end)
+        })
+        .await?;
+        if let Some(stored) = stored {
             return Err(AggregatorError::PositionBehindStore {
                 partition,
                 stored,

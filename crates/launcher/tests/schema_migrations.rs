@@ -30,7 +30,7 @@ const ROLLUPS: [&str; 5] = [
 ];
 
 /// Migrations of this build.
-const MIGRATIONS: u32 = 5;
+const MIGRATIONS: u32 = 7;
 
 async fn engine_with_schema() -> (TempDir, Engine, Store) {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use clickhouse::{Client, Compression};
 use serde::de::DeserializeOwned;
 
+use crate::topology::Topology;
+
 /// How long a statement may take unless the caller says otherwise.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -93,6 +95,8 @@ fn code_of(answer: &str) -> Option<u32> {
 pub struct Store {
     client: Client,
     database: String,
+    topology: Topology,
+    timeout: Duration,
 }
 
 impl Store {
@@ -112,7 +116,35 @@ impl Store {
         Self {
             client,
             database: config.database.clone(),
+            topology: Topology::SingleServer,
+            timeout: STATEMENT_TIMEOUT,
         }
+    }
+
+    /// The same store with another limit on statements other than inserts of batches.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The same store as one server of a cluster, or as a server on its own.
+    #[must_use]
+    pub fn with_topology(mut self, topology: Topology) -> Self {
+        for (name, value) in topology.settings() {
+            self.client = self.client.with_setting(*name, *value);
+        }
+        self.topology = topology;
+        self
+    }
+
+    /// One server, or a cluster.
+    pub const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The database whose tables hold the rows.
+    pub fn shard_database(&self) -> String {
+        self.topology.shard_database(&self.database)
     }
 
     /// The database that statements run in.
@@ -120,17 +152,19 @@ impl Store {
         &self.database
     }
 
-    /// The same store without a database, for creating it.
-    pub(crate) fn without_database(&self) -> Self {
+    /// The same store with another database as the current one.
+    pub(crate) fn in_database(&self, database: &str) -> Self {
         Self {
-            client: self.client.clone().with_database("default"),
-            database: "default".into(),
+            client: self.client.clone().with_database(database),
+            database: database.to_owned(),
+            topology: self.topology.clone(),
+            timeout: self.timeout,
         }
     }
 
     /// Runs a statement that answers nothing.
     pub async fn execute(&self, sql: &str) -> Result<(), StoreError> {
-        within(STATEMENT_TIMEOUT, self.client.query_raw(sql).execute()).await
+        within(self.timeout, self.client.query_raw(sql).execute()).await
     }
 
     /// Runs a read and answers its rows; a parameter `{name:Type}` takes its value from `parameters`.
@@ -173,7 +207,7 @@ impl Store {
         let mut cursor = query
             .fetch_bytes(format)
             .map_err(|e| StoreError::classify(&e))?;
-        within(STATEMENT_TIMEOUT, cursor.collect()).await
+        within(self.timeout, cursor.collect()).await
     }
 
     /// Inserts a sealed batch, whole. After [`StoreError::Unavailable`] the batch may be there, absent, or there in part.
