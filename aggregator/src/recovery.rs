@@ -48,8 +48,8 @@ pub async fn newest_offset_in_raw(
 ) -> Result<Option<Offset>, StoreError> {
     let rows: Vec<OffsetRow> = store
         .rows(
-            "SELECT max(log_offset) AS log_offset FROM scans
-             WHERE log_partition = {partition:UInt16} AND log_offset >= {from:UInt64} HAVING count() > 0",
+            "SELECT max(scans.log_offset) AS log_offset FROM scans
+             WHERE log_partition = {partition:UInt16} AND scans.log_offset >= {from:UInt64} HAVING count() > 0",
             &[
                 ("partition", partition.to_string()),
                 ("from", from.to_string()),

@@ -1,6 +1,7 @@
 """Builds the data set of `make data-set`: 100 million scans and the last week's rollups in an engine's data folder, once.
 
-The same seed gives the same rows. The folder lies outside of the tree; a finished one is left alone.
+The same seed gives the same rows. The folder lies outside of the tree; a finished one is left alone, and keeps the tables' design
+of the build that made it.
 usage: data_set.py <folder> [rows]
 """
 
