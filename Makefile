@@ -49,6 +49,14 @@ bench-http: release ## Lookups over HTTP beside a bare axum handler with the sam
 bench-aggregator: release ## The aggregator beside ClickHouse's Kafka tables over one topic, in one run; minutes
 	@scripts/bench-aggregator.sh $(ARGS)
 
+.PHONY: data-set
+data-set: release ## Build 100 million scans and their rollups in the cache folder, once (6 GB; prints its time)
+	@python3 scripts/bench-schema/data_set.py "$(CACHE)/data-set/scans-100m"
+
+.PHONY: bench-schema
+bench-schema: data-set ## Compare keys, codecs, partitions and indices on the data set: bytes a row and query times
+	@python3 scripts/bench-schema/bench.py "$(CACHE)/data-set/scans-100m" $(ARGS)
+
 .PHONY: release
 release: doctor engine console ## Build the program with optimisation
 	@cargo build --release --locked --package launcher --package loadtest

@@ -165,7 +165,7 @@ impl Aggregator {
         dissolved: &BTreeSet<SiteId>,
     ) -> Result<(), AggregatorError> {
         self.wait_for_running_inserts().await?;
-        let store = self.store.patient(REWRITE_TIMEOUT);
+        let store = self.store.clone().with_timeout(REWRITE_TIMEOUT);
         let epoch = self.epoch(partition);
         erasure::erase_grids(&store, partition, epoch, dissolved).await?;
         if let Some(assigned) = self.assigned.get_mut(&partition) {

@@ -177,7 +177,7 @@ pub async fn run(
     options: &ReplayOptions,
     report: impl FnMut(&Progress) + Send,
 ) -> Result<Report, ReplayError> {
-    let live = &live.patient(STATEMENT_TIMEOUT);
+    let live = &live.clone().with_timeout(STATEMENT_TIMEOUT);
     let fence = Fence::take(log, options.fence_patience).await?;
     schema::migrate(live).await?;
     schema::check_fingerprint(live, fingerprint).await?;

@@ -1,7 +1,7 @@
 //! Partitions that come: what an earlier owner left pending is settled, the window is rebuilt, reading begins.
 
 use event_log::{LogError, Offset, Partition};
-use warehouse::ownership;
+use warehouse::{ownership, replicas};
 
 use crate::pending::{Pending, settled};
 use crate::pipeline::{Aggregator, AggregatorError, Assigned};
@@ -65,6 +65,10 @@ impl Aggregator {
         };
         self.assigned.insert(partition, assigned);
         if let Some(pending) = pending.filter(|pending| pending.next > pending.first) {
+            if !ownership::is_kept(&self.store) {
+                // The former owner sends within this time of recording the range, which it did before the partition came here.
+                tokio::time::sleep(self.config.insert_deadline).await;
+            }
             self.settle_inherited(partition, pending).await?;
         } else {
             self.prove_after_restart(partition).await?;
@@ -85,8 +89,8 @@ impl Aggregator {
         position: Offset,
     ) -> Result<(), AggregatorError> {
         let open_end = pending.map_or(position, |pending| pending.next);
-        let stored = recovery::newest_offset_in_raw(&self.store, partition).await?;
-        match stored.filter(|stored| *stored >= open_end) {
+        replicas::catch_up(&self.store).await?;
+        match recovery::newest_offset_in_raw(&self.store, partition, open_end).await? {
             None => Ok(()),
             Some(stored) => Err(AggregatorError::PositionBehindStore {
                 partition,

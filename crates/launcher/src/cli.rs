@@ -133,6 +133,21 @@ pub struct StoreOptions {
     /// A file that holds the password, readable by its owner only.
     #[arg(long, env = "TONGXING_CLICKHOUSE_PASSWORD_FILE")]
     pub clickhouse_password_file: Option<PathBuf>,
+    /// The cluster in the servers' `remote_servers` over which tables are replicated and distributed; one server
+    /// without it. The same everywhere, and decided before the database is made.
+    #[arg(long, env = "TONGXING_CLICKHOUSE_CLUSTER")]
+    pub clickhouse_cluster: Option<String>,
+}
+
+/// How long rows are kept in the store.
+#[derive(Args, Clone)]
+pub struct RetentionOptions {
+    /// Days for which raw scans are kept in the store after their week, 60 or more; 0 keeps them for ever.
+    #[arg(long, env = "TONGXING_RAW_RETENTION_DAYS", default_value_t = 0)]
+    pub raw_retention_days: u32,
+    /// Days for which statistics are kept after their week, as many as raw scans or more; 0 keeps them for ever.
+    #[arg(long, env = "TONGXING_STATISTICS_RETENTION_DAYS", default_value_t = 0)]
+    pub statistics_retention_days: u32,
 }
 
 /// Options of `query`.

@@ -16,6 +16,7 @@ use ingest::{Ingest, IngestConfig};
 use registry::RegistryNode;
 use scan_model::Ruleset;
 use tokio::sync::watch;
+use warehouse::retention::Retention;
 
 use crate::cluster_options::{AggregatorOptions, IngestOptions, LogOptions, TopicsOptions};
 use crate::config::{check_listen, check_range};
@@ -159,6 +160,8 @@ pub async fn aggregator(options: AggregatorOptions, metrics: RenderMetrics) -> R
     let fingerprint = keys::read(&options.keys)?.person.fingerprint();
     let listener = http_service::bind(options.listen).await.context("listen")?;
     let store = store_of(options.store)?;
+    let kept = &options.retention;
+    let retention = Retention::new(kept.raw_retention_days, kept.statistics_retention_days)?;
     let log = open_log(&options.log, "tongxing-aggregator").await?;
     let config = AggregatorConfig {
         // Marks of several aggregators stand side by side.
@@ -172,7 +175,7 @@ pub async fn aggregator(options: AggregatorOptions, metrics: RenderMetrics) -> R
     let aggregating = tokio::spawn({
         let has_ended = Arc::clone(&has_ended);
         async move {
-            aggregate(log, store, config, fingerprint, stopped).await;
+            aggregate(log, store, config, (fingerprint, retention), stopped).await;
             has_ended.store(true, Ordering::Relaxed);
         }
     });

@@ -12,7 +12,7 @@ use event_log::kafka::{KafkaOptions, Security};
 use ingest::topics::{self, Retention};
 use scan_model::codec::ScanFormat;
 
-use crate::cli::StoreOptions;
+use crate::cli::{RetentionOptions, StoreOptions};
 use crate::config::check_range;
 use crate::keys;
 
@@ -156,6 +156,8 @@ pub struct AggregatorOptions {
     pub log: LogOptions,
     #[command(flatten)]
     pub store: StoreOptions,
+    #[command(flatten)]
+    pub retention: RetentionOptions,
     /// Where health and metrics are served.
     #[arg(
         long,

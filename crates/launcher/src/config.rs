@@ -10,6 +10,7 @@ use clap::Args;
 use scan_model::Ruleset;
 use scan_model::codec::ScanFormat;
 use serde::Deserialize;
+use warehouse::retention::Retention;
 
 /// What can be configured; unset ones take the next source's value.
 #[derive(Args, Deserialize, Default, Clone)]
@@ -73,6 +74,13 @@ pub struct LocalOptions {
     /// How long scans are gathered before they are inserted, in milliseconds, 10 to 10000 [default: 300].
     #[arg(long, env = "TONGXING_LINGER_MS")]
     pub linger_ms: Option<u64>,
+    /// Days for which raw scans are kept in the store after their week, 60 or more; 0 keeps them for ever [default: 0].
+    #[arg(long, env = "TONGXING_RAW_RETENTION_DAYS")]
+    pub raw_retention_days: Option<u32>,
+    /// Days for which statistics are kept after their week, as many as raw scans or more; 0 keeps them for ever
+    /// [default: 0].
+    #[arg(long, env = "TONGXING_STATISTICS_RETENTION_DAYS")]
+    pub statistics_retention_days: Option<u32>,
     /// Whether rollups are proven and rebuilt after an unclean stop of the engine; off only to show that it is needed
     /// [default: true].
     #[arg(long, env = "TONGXING_REPAIR")]
@@ -103,6 +111,7 @@ pub struct LocalConfig {
     pub stale_after_ms: i64,
     pub scans_format: ScanFormat,
     pub linger_ms: u64,
+    pub retention: Retention,
     pub repair: bool,
 }
 
@@ -126,7 +135,8 @@ impl LocalConfig {
         let merged = merge!(options, file: data, ingest_listen, query_listen, clickhouse_listen, clickhouse_url,
             clickhouse_database, clickhouse_user, clickhouse_password_file, clickhouse_memory_bytes,
             engine_library, partitions, persons_capacity, ruleset, refuse_red_check_ins, lateness_days,
-            stale_after_ms, scans_format, linger_ms, repair, allow_plaintext);
+            stale_after_ms, scans_format, linger_ms, raw_retention_days, statistics_retention_days, repair,
+            allow_plaintext);
         Self::check(merged)
     }
 
@@ -157,6 +167,10 @@ impl LocalConfig {
                 .map_or(Ok(ScanFormat::default()), |name| name.parse())
                 .context("scans_format")?,
             linger_ms: options.linger_ms.unwrap_or(300),
+            retention: Retention::new(
+                options.raw_retention_days.unwrap_or(0),
+                options.statistics_retention_days.unwrap_or(0),
+            )?,
             repair: options.repair.unwrap_or(true),
         };
         let plaintext = options.allow_plaintext.unwrap_or(false);
@@ -263,6 +277,18 @@ mod tests {
             ..LocalOptions::default()
         };
         assert!(refusal(public).contains("--allow-plaintext"));
+    }
+
+    #[test]
+    fn a_retention_shorter_than_scans_may_be_late_is_refused() {
+        let short = LocalOptions {
+            raw_retention_days: Some(30),
+            ..LocalOptions::default()
+        };
+        assert_eq!(
+            refusal(short),
+            "raw_retention_days must be 0 (for ever) or at least 60, not 30"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use warehouse::engine::{EngineProcess, EngineSettings};
 use warehouse::schema::SchemaError;
-use warehouse::{Store, StoreConfig, schema};
+use warehouse::{Cluster, Store, StoreConfig, Topology, retention, schema};
 
 use crate::cli::{QueryOptions, StoreOptions};
 use crate::config::{LocalConfig, check_listen};
@@ -104,7 +104,7 @@ impl Deployment {
             Arc::clone(&log),
             store,
             aggregator_config,
-            fingerprint,
+            (fingerprint, config.retention),
             stopped.clone(),
         ));
         tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped));
@@ -251,17 +251,18 @@ fn complete_up_to(log: &SharedLog) -> CompleteUpTo {
     })
 }
 
-/// Waits for the store, brings the schema up to date, then aggregates until stopped.
+/// Waits for the store, brings the schema up to date, then aggregates until stopped. The database is to be of this person key's
+/// fingerprint, and to keep rows for so long.
 pub async fn aggregate(
     log: SharedLog,
     store: Store,
     config: AggregatorConfig,
-    fingerprint: [u8; 8],
+    of_database: ([u8; 8], retention::Retention),
     stopped: watch::Receiver<bool>,
 ) {
     let is_stopped = |stopped: &watch::Receiver<bool>| *stopped.borrow();
     loop {
-        match prepare(&store, fingerprint).await {
+        match prepare(&store, of_database).await {
             Ok(()) => break,
             Err(SchemaError::Store(error)) if error.is_retryable() => {}
             Err(error) => return tracing::error!(%error, "nothing is aggregated"),
@@ -294,9 +295,13 @@ pub async fn aggregate(
     names.abort();
 }
 
-async fn prepare(store: &Store, fingerprint: [u8; 8]) -> Result<(), SchemaError> {
+async fn prepare(
+    store: &Store,
+    (fingerprint, retention): ([u8; 8], retention::Retention),
+) -> Result<(), SchemaError> {
     schema::migrate(store).await?;
     schema::check_fingerprint(store, fingerprint).await?;
+    retention::apply(store, retention).await?;
     Ok(aggregator::names::write_divisions(store).await?)
 }
 
@@ -341,12 +346,17 @@ pub fn store_of(options: StoreOptions) -> Result<Store> {
         .map(keys::read_secret)
         .transpose()
         .context("clickhouse_password_file")?;
-    Ok(Store::new(&StoreConfig {
+    let topology = match options.clickhouse_cluster.as_deref() {
+        None | Some("") => Topology::SingleServer,
+        Some(name) => Topology::Cluster(Cluster::new(name).context("clickhouse_cluster")?),
+    };
+    let store = Store::new(&StoreConfig {
         url: options.clickhouse_url,
         database: options.clickhouse_database,
         user: options.clickhouse_user,
         password,
-    }))
+    });
+    Ok(store.with_topology(topology))
 }
 
 /// Runs `tongxing query`: reads a store that others write.

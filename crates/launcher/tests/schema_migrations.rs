@@ -31,7 +31,7 @@ const ROLLUPS: [&str; 5] = [
 ];
 
 /// Migrations of this build.
-const MIGRATIONS: u32 = 6;
+const MIGRATIONS: u32 = 8;
 
 async fn engine_with_schema() -> (TempDir, Engine, Store) {
     let folder = tempfile::tempdir().unwrap();

@@ -59,6 +59,13 @@ pub async fn erase_grids(
     if dissolved.is_empty() {
         return Ok(0);
     }
+    if store.topology().cluster().is_some() {
+        tracing::error!(
+            log_partition,
+            "what was stored before a grid was dissolved is not erased on a cluster of ClickHouse servers"
+        );
+        return Ok(0);
+    }
     let ids: Vec<_> = dissolved.iter().map(|grid| grid.0.to_string()).collect();
     let of_grids = format!("site_kind = 'grid' AND site IN ({})", ids.join(", "));
     let raw = format!(

@@ -35,6 +35,9 @@ fn former_name(store: &Store) -> String {
 
 /// Creates an empty database with the schema beside the live one. What an earlier build or swap left behind is dropped.
 pub async fn begin(live: &Store) -> Result<Store, SchemaError> {
+    if live.topology().cluster().is_some() {
+        return Err(SchemaError::SingleServerOnly);
+    }
     finish_interrupted(live).await?;
     for leftover in [built_name(live), former_name(live)] {
         drop_database(live, &leftover).await?;

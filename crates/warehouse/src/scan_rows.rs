@@ -8,45 +8,51 @@ use std::collections::BTreeSet;
 use scan_model::{Scan, ScanKind, Timestamp};
 
 use crate::ownership::Epoch;
+use crate::replicas;
 use crate::store::{Store, StoreError};
+use crate::topology::Topology;
 
 /// The statement that goes with [`encode`], for rows of one log partition, sent under a claim. It names the partition, so that
-/// [`running_inserts`] tells whose it is.
+/// [`running_inserts`] tells whose it is: a comment for one server, and a setting, which goes along to another server.
 pub fn insert_statement(log_partition: u32, Epoch(epoch): Epoch) -> String {
+    let mark = mark(log_partition);
     format!(
-        "{} SETTINGS log_comment = '{epoch}' FORMAT RowBinary",
-        marked(log_partition)
+        "INSERT INTO scans /* {mark} */ SETTINGS log_comment = '{epoch} {mark}' FORMAT RowBinary"
     )
 }
 
-fn marked(log_partition: u32) -> String {
-    format!("INSERT INTO scans /* log partition {log_partition} */")
+fn mark(log_partition: u32) -> String {
+    format!("log partition {log_partition}")
 }
 
-/// How many inserts into raw are running for some log partitions.
+/// How many inserts into raw are running for some log partitions, on any server. When it says none, every acknowledged insert is
+/// where the next statement looks.
 pub async fn running_inserts(
     store: &Store,
     log_partitions: &BTreeSet<u32>,
 ) -> Result<usize, StoreError> {
     #[derive(serde::Deserialize)]
     struct Running {
-        query: String,
+        mark: String,
     }
-    let running: Vec<Running> = store
-        .rows(
-            "SELECT substring(query, 1, 100) AS query FROM system.processes
-             WHERE query_kind = 'Insert' AND startsWith(query, 'INSERT INTO scans')",
-            &[],
-        )
-        .await?;
-    let is_ours = |query: &str| {
-        let mut marks = log_partitions.iter().map(|partition| marked(*partition));
-        marks.any(|mark| query.starts_with(&mark))
+    // The embedded engine shows statements without their settings.
+    let mark_of = match store.topology() {
+        Topology::SingleServer => {
+            "extract(substring(query, 1, 100), '^INSERT INTO scans /\\\\* (log partition \\\\d+) \\\\*/')"
+        }
+        Topology::Cluster(_) => "extract(Settings['log_comment'], 'log partition \\\\d+$')",
     };
-    Ok(running
-        .iter()
-        .filter(|running| is_ours(&running.query))
-        .count())
+    let processes = store.topology().system_table("processes");
+    let sql = format!(
+        "SELECT {mark_of} AS mark FROM {processes} WHERE query_kind = 'Insert' AND mark != ''"
+    );
+    let running: Vec<Running> = store.rows(&sql, &[]).await?;
+    let ours: BTreeSet<String> = log_partitions.iter().copied().map(mark).collect();
+    let count = running.iter().filter(|r| ours.contains(&r.mark)).count();
+    if count == 0 {
+        replicas::catch_up(store).await?;
+    }
+    Ok(count)
 }
 
 /// Bytes of the largest row.

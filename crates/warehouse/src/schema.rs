@@ -1,12 +1,17 @@
 //! Versioned schema migrations.
 //!
 //! A migration that was applied is never changed: its checksum is kept, and a difference is refused. Statements are written
-//! so that one interrupted half-way is simply run again.
+//! so that one interrupted half-way is simply run again. Each is written for one server and takes the form that the store's
+//! topology wants when it is run ([`shaping`]); its checksum is of the file.
+
+pub mod shaping;
 
 use serde::Deserialize;
 
 use crate::replacement;
+use crate::schema::shaping::Shaped;
 use crate::store::{Store, StoreError};
+use crate::topology::{Cluster, Topology};
 
 /// A migration.
 struct Migration {
@@ -31,7 +36,9 @@ const MIGRATIONS: &[Migration] = migrations![
     3 "0003_names",
     4 "0004_rollups_are_proven",
     5 "0005_completeness",
-    6 "0006_owners"
+    6 "0006_codecs_and_indices",
+    7 "0007_rollup_codecs",
+    8 "0008_owners"
 ];
 
 /// Why the schema is not what this build needs.
@@ -55,6 +62,14 @@ pub enum SchemaError {
         /// The newest known.
         known: u32,
     },
+    /// A migration's statement has no form on a cluster.
+    #[error("this statement has no form on a cluster, which is a fault of this build: {0}")]
+    Unshapeable(String),
+    /// Run it against one ClickHouse server: on a cluster whole databases are not swapped.
+    #[error(
+        "on a cluster of ClickHouse servers no database is built anew and swapped; rebuild it on one server"
+    )]
+    SingleServerOnly,
     /// Made under another person key: its pseudonyms would not join ours.
     #[error("the database was made under person key {found}, this deployment's is {ours}")]
     ForeignKey {
@@ -81,22 +96,9 @@ struct Value {
 ///
 /// Several processes may call it at once: each statement is harmless to run twice.
 pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
-    let server = store.without_database();
     replacement::finish_interrupted(store).await?;
-    server
-        .execute(&format!(
-            "CREATE DATABASE IF NOT EXISTS `{}` ENGINE = Atomic",
-            store.database()
-        ))
-        .await?;
-    store
-        .execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations
-             (version UInt32, name String, checksum UInt64, applied_at DateTime DEFAULT now())
-             ENGINE = ReplacingMergeTree ORDER BY version
-             SETTINGS fsync_after_insert = 1, fsync_part_directory = 1",
-        )
-        .await?;
+    create_databases(store).await?;
+    run(store, APPLIED).await?;
     let applied: Vec<Applied> = store
         .rows(
             "SELECT version, checksum FROM schema_migrations FINAL ORDER BY version",
@@ -123,7 +125,7 @@ pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
             continue;
         }
         for statement in statements(migration.sql) {
-            store.execute(&statement).await?;
+            run(store, &statement).await?;
         }
         let Migration { version, name, .. } = migration;
         store
@@ -140,6 +142,50 @@ pub async fn migrate(store: &Store) -> Result<u32, SchemaError> {
 /// Asks the server something that needs no database.
 pub async fn answers(store: &Store) -> Result<(), StoreError> {
     store.without_database().execute("SELECT 1").await
+}
+
+/// Which migrations were applied.
+const APPLIED: &str = "CREATE TABLE IF NOT EXISTS schema_migrations
+             (version UInt32, name String, checksum UInt64, applied_at DateTime DEFAULT now())
+             ENGINE = ReplacingMergeTree ORDER BY version
+             SETTINGS fsync_after_insert = 1, fsync_part_directory = 1";
+
+async fn create_databases(store: &Store) -> Result<(), SchemaError> {
+    let on = store
+        .topology()
+        .cluster()
+        .map(Cluster::on_cluster)
+        .unwrap_or_default();
+    let mut names = vec![store.database().to_owned(), store.shard_database()];
+    names.dedup();
+    for name in names {
+        let create = format!("CREATE DATABASE IF NOT EXISTS `{name}`{on} ENGINE = Atomic");
+        store.in_database("default").execute(&create).await?;
+    }
+    Ok(())
+}
+
+/// Runs a statement in the form that the store's topology wants.
+async fn run(store: &Store, statement: &str) -> Result<(), SchemaError> {
+    let shaped = shaping::shaped(statement, store.topology(), store.database())
+        .ok_or_else(|| SchemaError::Unshapeable(statement.to_owned()))?;
+    for Shaped { database, sql } in shaped {
+        store.in_database(&database).execute(&sql).await?;
+    }
+    Ok(())
+}
+
+/// Every statement that makes the schema in this topology, in order. For people who apply them by other means, and for tests.
+pub fn all_statements(topology: &Topology, database: &str) -> Result<Vec<Shaped>, SchemaError> {
+    let mut all = Vec::new();
+    let of_migrations = MIGRATIONS.iter().flat_map(|m| statements(m.sql));
+    for statement in std::iter::once(APPLIED.to_owned()).chain(of_migrations) {
+        match shaping::shaped(&statement, topology, database) {
+            Some(shaped) => all.extend(shaped),
+            None => return Err(SchemaError::Unshapeable(statement)),
+        }
+    }
+    Ok(all)
 }
 
 /// Writes the person key's fingerprint into a new database, and checks it in an existing one.
@@ -199,11 +245,17 @@ mod tests {
             assert_eq!(migration.version as usize, index + 1);
             let statements = statements(migration.sql);
             // Statements that are harmless to run twice.
+            let changes = [
+                " ADD CONSTRAINT IF NOT EXISTS ",
+                " MODIFY SETTING ",
+                " MODIFY COLUMN ",
+                " ADD INDEX IF NOT EXISTS ",
+                " DROP INDEX IF EXISTS ",
+            ];
             let is_repeatable = |statement: &String| {
                 statement.starts_with("CREATE ") && statement.contains("IF NOT EXISTS")
                     || statement.starts_with("ALTER TABLE ")
-                        && (statement.contains(" MODIFY SETTING ")
-                            || statement.contains(" ADD CONSTRAINT IF NOT EXISTS "))
+                        && changes.iter().any(|change| statement.contains(change))
             };
             assert!(statements.iter().all(is_repeatable), "{statements:?}");
         }

@@ -15,10 +15,15 @@ use scan_model::Timestamp;
 use serde::Deserialize;
 
 use crate::store::{Store, StoreError};
+use crate::topology::Cluster;
+use crate::{replicas, retention};
 
 /// What was written this long before the newest write is on the disk without a sync: twenty times the 30 s after which
 /// Linux writes dirty pages back (`vm.dirty_expire_centisecs`).
 const WRITTEN_BACK_AFTER: Duration = Duration::from_secs(600);
+
+/// A proof reads a slice's raw rows as a whole: about a second for each million on two busy cores.
+const PROOF_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// One log partition's share of one week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -61,12 +66,16 @@ pub struct Proof {
     pub proven: usize,
     /// Those that differed and were rebuilt, with the rollup's name.
     pub rebuilt: Vec<(String, Slice)>,
+    /// Slices that were left alone because their raw rows may have left (see [`crate::retention`]).
+    pub beyond_retention: usize,
 }
 
 #[derive(Deserialize)]
 struct View {
     name: String,
     as_select: String,
+    partition_key: String,
+    engine_full: String,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +95,8 @@ struct Rollup {
     table: String,
     select: String,
     columns: Vec<Column>,
+    partition_key: String,
+    engine_full: String,
 }
 
 impl Rollup {
@@ -111,9 +122,9 @@ impl Rollup {
                 .collect();
             format!("GROUP BY {}", names.join(", "))
         };
-        let partition = slice.partition_expression();
+        let (key, partition) = (&self.partition_key, slice.partition_expression());
         let inner = format!(
-            "SELECT {selected} FROM {} AS t WHERE _partition_value = {partition} {grouping}",
+            "SELECT {selected} FROM {} AS t WHERE {key} = {partition} {grouping}",
             self.table
         );
         self.digest_of(&inner, str::to_owned)
@@ -151,10 +162,49 @@ impl Rollup {
         )
     }
 
+    /// The statements that rebuild a slice in a staging table: drop it, create it, fill it, swap the slice in.
+    ///
+    /// On a cluster every shard has the staging table, and the sharding key brings the rows to the one that has the slice.
+    /// The others swap nothing for nothing.
+    fn rebuilding(&self, store: &Store, slice: Slice, staging: &str) -> [String; 4] {
+        let (table, database) = (&self.table, store.shard_database());
+        let names: Vec<_> = self.columns.iter().map(|c| c.name.as_str()).collect();
+        let names = names.join(", ");
+        let select = self.filtered_select(slice);
+        let partition = slice.partition_expression();
+        let cluster = store.topology().cluster();
+        let on = cluster.map(Cluster::on_cluster).unwrap_or_default();
+        let engine = match cluster.filter(|cluster| cluster.is_replicated()) {
+            Some(_) => {
+                let own_path =
+                    self.engine_full
+                        .replacen(&format!("/{table}'"), &format!("/{staging}'"), 1);
+                format!(" ENGINE = {own_path}")
+            }
+            None => String::new(),
+        };
+        let target = match cluster {
+            Some(cluster) => format!(
+                "FUNCTION cluster('{}', {database}, {staging}, log_partition)",
+                cluster.name()
+            ),
+            None => format!("{database}.{staging}"),
+        };
+        [
+            format!("DROP TABLE IF EXISTS {database}.{staging}{on} SYNC"),
+            format!("CREATE TABLE {database}.{staging}{on} AS {database}.{table}{engine}"),
+            format!("INSERT INTO {target} ({names}) SELECT {names} FROM ({select})"),
+            format!(
+                "ALTER TABLE {database}.{table}{on} REPLACE PARTITION {partition} FROM {database}.{staging}
+                 SETTINGS allow_replace_partition_from_empty_source = 1"
+            ),
+        ]
+    }
+
     /// The view's SELECT over the raw rows of a slice alone.
     fn filtered_select(&self, slice: Slice) -> String {
         let raw = format!("(SELECT * FROM scans WHERE {}) AS scans", slice.condition());
-        // Every view reads FROM <database>.scans, once.
+        // Every view reads FROM <database>.scans, once. Its raw rows are read by their bare name, from whichever server has them.
         let (before, after) = self
             .select
             .split_once("FROM ")
@@ -173,9 +223,15 @@ pub async fn prove_and_repair(
     store: &Store,
     slices: &BTreeSet<Slice>,
 ) -> Result<Proof, StoreError> {
+    let store = &store.clone().with_timeout(PROOF_TIMEOUT);
+    replicas::catch_up(store).await?;
     let rollups = rollups(store).await?;
-    let mut proof = Proof::default();
-    for slice in slices {
+    let provable = provable(store, slices).await?;
+    let mut proof = Proof {
+        beyond_retention: slices.len() - provable.len(),
+        ..Proof::default()
+    };
+    for slice in &provable {
         for rollup in &rollups {
             proof.proven += 1;
             if !is_whole(store, rollup, *slice).await? {
@@ -192,9 +248,10 @@ pub async fn find_differences(
     store: &Store,
     slices: &BTreeSet<Slice>,
 ) -> Result<Vec<(String, Slice)>, StoreError> {
+    let store = &store.clone().with_timeout(PROOF_TIMEOUT);
     let rollups = rollups(store).await?;
     let mut differing = Vec::new();
-    for slice in slices {
+    for slice in &provable(store, slices).await? {
         for rollup in &rollups {
             if !is_whole(store, rollup, *slice).await? {
                 differing.push((rollup.table.clone(), *slice));
@@ -204,11 +261,27 @@ pub async fn find_differences(
     Ok(differing)
 }
 
-/// Every slice that holds raw rows.
+/// The slices whose raw rows are all there.
+async fn provable(store: &Store, slices: &BTreeSet<Slice>) -> Result<BTreeSet<Slice>, StoreError> {
+    let up_to = retention::unprovable_up_to(store).await?;
+    let is_provable = |slice: &&Slice| up_to.is_none_or(|up_to| slice.monday > up_to);
+    Ok(slices.iter().filter(is_provable).copied().collect())
+}
+
+/// A raw part's slice, from the names of its partition.
+const SLICE_OF_PART: &str = "
+    toUInt32(extract(partition, '^\\\\((\\\\d+),')) AS log_partition,
+    toInt32(toDate(extract(partition, '(\\\\d{4}-\\\\d{2}-\\\\d{2})'))) AS monday";
+
+/// Every slice that holds raw rows. No row is read for it.
 pub async fn all_slices(store: &Store) -> Result<BTreeSet<Slice>, StoreError> {
-    let sql =
-        "SELECT DISTINCT log_partition, toInt32(toMonday(toDate(event_time))) AS monday FROM scans";
-    Ok(store.rows(sql, &[]).await?.into_iter().collect())
+    let parts = store.topology().system_table("parts");
+    let sql = format!(
+        "SELECT DISTINCT {SLICE_OF_PART} FROM {parts}
+         WHERE database = {{database:String}} AND table = 'scans' AND active AND rows > 0"
+    );
+    let parameters = [("database", store.shard_database())];
+    Ok(store.rows(&sql, &parameters).await?.into_iter().collect())
 }
 
 /// The slices of a log partition that may have had rollup parts in memory alone when the engine last stopped: those whose
@@ -217,21 +290,21 @@ pub async fn touched_lately(
     store: &Store,
     log_partition: u32,
 ) -> Result<BTreeSet<Slice>, StoreError> {
-    let sql = "
-        WITH (SELECT max(modification_time) FROM system.parts
-              WHERE database = currentDatabase() AND table = 'scans') AS newest
-        SELECT DISTINCT
-            toUInt32(extract(partition, '^\\\\((\\\\d+),')) AS log_partition,
-            toInt32(toDate(extract(partition, '(\\\\d{4}-\\\\d{2}-\\\\d{2})'))) AS monday
-        FROM system.parts
-        WHERE database = currentDatabase() AND table = 'scans' AND active
-          AND startsWith(partition, {prefix:String})
-          AND modification_time >= newest - toIntervalSecond({seconds:UInt64})";
+    let parts = store.topology().system_table("parts");
+    let sql = format!(
+        "WITH (SELECT max(modification_time) FROM {parts}
+              WHERE database = {{database:String}} AND table = 'scans') AS newest
+        SELECT DISTINCT {SLICE_OF_PART} FROM {parts}
+        WHERE database = {{database:String}} AND table = 'scans' AND active
+          AND startsWith(partition, {{prefix:String}})
+          AND modification_time >= newest - toIntervalSecond({{seconds:UInt64}})"
+    );
     let parameters = [
+        ("database", store.shard_database()),
         ("prefix", format!("({log_partition},")),
         ("seconds", WRITTEN_BACK_AFTER.as_secs().to_string()),
     ];
-    Ok(store.rows(sql, &parameters).await?.into_iter().collect())
+    Ok(store.rows(&sql, &parameters).await?.into_iter().collect())
 }
 
 async fn is_whole(store: &Store, rollup: &Rollup, slice: Slice) -> Result<bool, StoreError> {
@@ -243,32 +316,14 @@ async fn is_whole(store: &Store, rollup: &Rollup, slice: Slice) -> Result<bool, 
 async fn rebuild(store: &Store, rollup: &Rollup, slice: Slice) -> Result<(), StoreError> {
     let table = &rollup.table;
     let staging = format!("{table}_staging_{}", slice.log_partition);
-    let partition = slice.partition_expression();
-    store
-        .execute(&format!("DROP TABLE IF EXISTS {staging} SYNC"))
-        .await?;
-    store
-        .execute(&format!("CREATE TABLE {staging} AS {table}"))
-        .await?;
-    let names: Vec<_> = rollup
-        .columns
-        .iter()
-        .map(|column| column.name.as_str())
-        .collect();
-    let names = names.join(", ");
-    let select = rollup.filtered_select(slice);
-    store
-        .execute(&format!(
-            "INSERT INTO {staging} ({names}) SELECT {names} FROM ({select})"
-        ))
-        .await?;
-    store
-        .execute(&format!(
-            "ALTER TABLE {table} REPLACE PARTITION {partition} FROM {staging}
-             SETTINGS allow_replace_partition_from_empty_source = 1"
-        ))
-        .await?;
-    store.execute(&format!("DROP TABLE {staging} SYNC")).await?;
+    let statements = rollup.rebuilding(store, slice, &staging);
+    let [drop, create, fill, swap] = &statements;
+    store.execute(drop).await?;
+    store.execute(create).await?;
+    store.execute(fill).await?;
+    replicas::catch_up_with(store, &staging).await?;
+    store.execute(swap).await?;
+    store.execute(drop).await?;
     metrics::counter!("aggregator_slices_rebuilt_total").increment(1);
     tracing::warn!(
         table,
@@ -280,27 +335,34 @@ async fn rebuild(store: &Store, rollup: &Rollup, slice: Slice) -> Result<(), Sto
 
 /// Every table that a view fills from `scans`.
 async fn rollups(store: &Store) -> Result<Vec<Rollup>, StoreError> {
+    let database = ("database", store.shard_database());
     let views: Vec<View> = store
         .rows(
-            "SELECT name, as_select FROM system.tables
-             WHERE database = currentDatabase() AND engine = 'MaterializedView' ORDER BY name",
-            &[],
+            "SELECT views.name AS name, views.as_select AS as_select, tables.partition_key AS partition_key,
+                    tables.engine_full AS engine_full
+             FROM system.tables AS views
+             JOIN system.tables AS tables ON tables.name = replaceRegexpOne(views.name, '_view$', '')
+             WHERE views.database = {database:String} AND tables.database = {database:String}
+               AND views.engine = 'MaterializedView' ORDER BY name",
+            std::slice::from_ref(&database),
         )
         .await?;
     let mut rollups = Vec::new();
-    for View { name, as_select } in views {
-        let table = name.trim_end_matches("_view").to_owned();
+    for view in views {
+        let table = view.name.trim_end_matches("_view").to_owned();
         let columns = store
             .rows(
                 "SELECT name, type FROM system.columns
-                 WHERE database = currentDatabase() AND table = {table:String} ORDER BY position",
-                &[("table", table.clone())],
+                 WHERE database = {database:String} AND table = {table:String} ORDER BY position",
+                &[database.clone(), ("table", table.clone())],
             )
             .await?;
         rollups.push(Rollup {
             table,
-            select: as_select,
+            select: view.as_select,
             columns,
+            partition_key: view.partition_key,
+            engine_full: view.engine_full,
         });
     }
     Ok(rollups)

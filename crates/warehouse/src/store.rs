@@ -6,6 +6,8 @@ use bytes::Bytes;
 use clickhouse::{Client, Compression};
 use serde::de::DeserializeOwned;
 
+use crate::topology::Topology;
+
 /// How long a statement may take unless the caller says otherwise.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -60,8 +62,9 @@ pub enum StoreError {
 const DATA_CODES: [u32; 13] = [6, 27, 32, 33, 36, 53, 69, 70, 117, 131, 349, 395, 691];
 
 /// `SYNTAX_ERROR`, `UNKNOWN_FUNCTION`, `UNKNOWN_IDENTIFIER`, `NO_SUCH_COLUMN_IN_TABLE`, `UNKNOWN_TABLE`,
-/// `UNKNOWN_DATABASE`, `ILLEGAL_TYPE_OF_ARGUMENT`, `UNKNOWN_SETTING`, `AUTHENTICATION_FAILED`, `ACCESS_DENIED`.
-const STATEMENT_CODES: [u32; 10] = [62, 46, 47, 16, 60, 81, 43, 115, 516, 497];
+/// `UNKNOWN_DATABASE`, `ILLEGAL_TYPE_OF_ARGUMENT`, `UNKNOWN_SETTING`, `ILLEGAL_AGGREGATION`, `AUTHENTICATION_FAILED`,
+/// `ACCESS_DENIED`.
+const STATEMENT_CODES: [u32; 11] = [62, 46, 47, 16, 60, 81, 43, 115, 184, 516, 497];
 
 /// `VIOLATED_CONSTRAINT`: the raw table has one constraint, of who may insert.
 const FENCED_CODE: u32 = 469;
@@ -105,6 +108,7 @@ fn code_of(answer: &str) -> Option<u32> {
 pub struct Store {
     client: Client,
     database: String,
+    topology: Topology,
     timeout: Duration,
 }
 
@@ -125,8 +129,35 @@ impl Store {
         Self {
             client,
             database: config.database.clone(),
+            topology: Topology::SingleServer,
             timeout: STATEMENT_TIMEOUT,
         }
+    }
+
+    /// The same store with another limit on statements other than inserts of batches.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The same store as one server of a cluster, or as a server on its own.
+    #[must_use]
+    pub fn with_topology(mut self, topology: Topology) -> Self {
+        for (name, value) in topology.settings() {
+            self.client = self.client.with_setting(*name, *value);
+        }
+        self.topology = topology;
+        self
+    }
+
+    /// One server, or a cluster.
+    pub const fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The database whose tables hold the rows.
+    pub fn shard_database(&self) -> String {
+        self.topology.shard_database(&self.database)
     }
 
     /// The database that statements run in.
@@ -134,26 +165,18 @@ impl Store {
         &self.database
     }
 
-    /// The same store without a database, for creating it.
+    /// The same store without a database, for what concerns whole databases.
     pub(crate) fn without_database(&self) -> Self {
         self.in_database("default")
     }
 
-    /// The same store with another database.
+    /// The same store with another database as the current one.
     pub(crate) fn in_database(&self, database: &str) -> Self {
         Self {
             client: self.client.clone().with_database(database),
             database: database.to_owned(),
+            topology: self.topology.clone(),
             timeout: self.timeout,
-        }
-    }
-
-    /// The same store, whose statements may take this long.
-    #[must_use]
-    pub fn patient(&self, timeout: Duration) -> Self {
-        Self {
-            timeout,
-            ..self.clone()
         }
     }
 

@@ -8,5 +8,5 @@ CREATE TABLE IF NOT EXISTS owners
 ENGINE = Join(ANY, LEFT, log_partition)
 SETTINGS join_any_take_last_row = 1;
 
--- An insert says in its log_comment under which claim it is sent. One without a claim passes only where nobody has claimed.
-ALTER TABLE scans ADD CONSTRAINT IF NOT EXISTS sent_by_the_owner CHECK toUInt64OrZero(getSetting('log_comment')) >= joinGet('owners', 'epoch', log_partition);
+-- An insert says at the beginning of its log_comment under which claim it is sent. One without a claim passes only where nobody has claimed.
+ALTER TABLE scans ADD CONSTRAINT IF NOT EXISTS sent_by_the_owner CHECK toUInt64OrZero(extract(getSetting('log_comment'), '^\\d+')) >= joinGet('owners', 'epoch', log_partition);
