@@ -1,10 +1,59 @@
 //! What librdkafka tells of itself: logs, errors, statistics.
+//!
+//! A client that is not let in says why in its log alone; what it is asked meanwhile ends as a timeout. So the reason is kept from
+//! the log and answered instead ([`LogContext::settle`]). A client tells nothing until it is polled.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{Statistics, Window};
+
+use super::refusal;
+use crate::error::LogError;
+
+/// How long a reason counts. A client tries again every second, but logs the same failure twice within 30 s only once.
+const REASON_HOLDS: Duration = Duration::from_secs(45);
+
+/// Why a client was not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The broker does not take the user or the password.
+    Access(String),
+    /// One side does not take the other's certificate, or only one of them speaks TLS.
+    Tls(String),
+    /// What a broker does that wants TLS of a client without it; one that is just ending does so, too.
+    PerhapsTls(String),
+}
+
+impl Refused {
+    /// What a line of the client's log says about being let in.
+    fn from_log(facility: &str, message: &str) -> Option<Self> {
+        if facility != "FAIL" {
+            return None;
+        }
+        // "[thrd:…]: what was said"
+        let said = message
+            .strip_prefix("[thrd:")
+            .and_then(|rest| rest.split_once("]: "))
+            .map_or(message, |(_, said)| said)
+            .to_owned();
+        let says = |text| said.contains(text);
+        if says("SASL authentication error") || says("mechanism handshake failed") {
+            return Some(Self::Access(said));
+        }
+        // A broker that ends during a handshake refuses nothing.
+        if says("SSL handshake failed") && !says("Disconnected") {
+            return Some(Self::Tls(said));
+        }
+        (says("SSL handshake failed") || says("security.protocol"))
+            .then_some(Self::PerhapsTls(said))
+    }
+}
 
 /// Passes logs to tracing and statistics to metrics.
 #[derive(Clone)]
@@ -14,6 +63,7 @@ pub(super) struct LogContext {
     round_trip_seconds: metrics::Gauge,
     connected_brokers: metrics::Gauge,
     lag: metrics::Gauge,
+    refused: Arc<Mutex<Option<(Instant, Refused)>>>,
 }
 
 impl LogContext {
@@ -25,12 +75,53 @@ impl LogContext {
             round_trip_seconds: metrics::gauge!("kafka_client_round_trip_seconds", "role" => role),
             connected_brokers: metrics::gauge!("kafka_client_connected_brokers", "role" => role),
             lag: metrics::gauge!("kafka_client_lag_records", "role" => role),
+            refused: Arc::default(),
+        }
+    }
+
+    /// Why the client is not let in, as far as it has said so lately.
+    pub(super) fn refused(&self) -> Option<Refused> {
+        let refused = self.refused.lock();
+        let lately = refused
+            .as_ref()
+            .filter(|(at, _)| at.elapsed() < REASON_HOLDS);
+        lately.map(|(_, refused)| refused.clone())
+    }
+
+    /// The outcome of a call as the log's; `what` was asked.
+    pub(super) fn settle<T>(
+        &self,
+        what: &str,
+        outcome: Result<T, KafkaError>,
+    ) -> Result<T, LogError> {
+        match outcome {
+            Ok(answer) => {
+                self.refused.lock().take();
+                Ok(answer)
+            }
+            Err(error) => Err(self.explain(refusal(what, &error))),
+        }
+    }
+
+    /// An unavailable log that is unavailable because it does not let this client in.
+    pub(super) fn explain(&self, error: LogError) -> LogError {
+        let LogError::Unavailable(text) = error else {
+            return error;
+        };
+        match self.refused() {
+            Some(Refused::Access(reason)) => LogError::Forbidden(reason),
+            Some(Refused::Tls(reason)) => LogError::Tls(reason),
+            Some(Refused::PerhapsTls(reason)) => LogError::Unavailable(format!("{text}: {reason}")),
+            None => LogError::Unavailable(text),
         }
     }
 }
 
 impl ClientContext for LogContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(refused) = Refused::from_log(facility, message) {
+            *self.refused.lock() = Some((Instant::now(), refused));
+        }
         match level {
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
@@ -48,12 +139,21 @@ impl ClientContext for LogContext {
             .brokers
             .values()
             .filter(|broker| broker.state == "UP");
-        self.connected_brokers.set(up.count() as f64);
+        let up = up.count();
+        if up > 0 {
+            self.refused.lock().take();
+        }
+        self.connected_brokers.set(up as f64);
         let round_trips = statistics
             .brokers
             .values()
             .filter_map(|broker| broker.rtt.as_ref());
-        let slowest = round_trips.map(|window| window.p99).max().unwrap_or(0);
+        // The percentiles leave out what took longer than half a second.
+        let slow = |window: &Window| match window.outofrange {
+            0 => window.p99,
+            _ => window.max,
+        };
+        let slowest = round_trips.map(slow).max().unwrap_or(0);
         self.round_trip_seconds.set(slowest as f64 / 1e6);
         let partitions = statistics
             .topics
