@@ -72,8 +72,7 @@ impl KafkaOptions {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.keepalive.enable", "true")
             // A broker that vanished without a word is noticed by this.
-            .set("socket.timeout.ms", "10000")
-            .set("log.connection.close", "false");
+            .set("socket.timeout.ms", "10000");
         let authority = |config: &mut ClientConfig, ca_file: &Option<PathBuf>| {
             if let Some(file) = ca_file {
                 config.set("ssl.ca.location", file.to_string_lossy());
