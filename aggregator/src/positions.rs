@@ -100,7 +100,8 @@ impl Standing {
 
     /// What it means.
     pub fn state(&self) -> State {
-        let position = self.position.unwrap_or(self.bounds.start);
+        // Whoever has counted anything had a position.
+        let position = self.position.unwrap_or(0);
         let open_end = self.pending.map_or(position, |pending| pending.next);
         match self.newest {
             Some(newest) if newest >= self.bounds.end => State::StoreBeyondLog,

@@ -135,7 +135,7 @@ fn what_the_cluster_refuses_ends_the_program_with_the_reason() {
     trial.assert_refused(
         &["topics", "--wait-seconds", "0"],
         &[("BOOTSTRAP", Path::new(&kafka.tls_bootstrap))],
-        &["unavailable", "security.protocol"],
+        &["unavailable", "perhaps it demands TLS"],
     );
 }
 

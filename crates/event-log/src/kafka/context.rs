@@ -26,8 +26,8 @@ pub(super) enum Refused {
     Access(String),
     /// One side does not take the other's certificate, or only one of them speaks TLS.
     Tls(String),
-    /// What a broker does that wants TLS of a client without it; one that is just ending does so, too.
-    PerhapsTls(String),
+    /// Anything else, which may pass by itself: nobody listens, or the broker has closed the connection.
+    Otherwise(String),
 }
 
 impl Refused {
@@ -50,8 +50,18 @@ impl Refused {
         if says("SSL handshake failed") && !says("Disconnected") {
             return Some(Self::Tls(said));
         }
-        (says("SSL handshake failed") || says("security.protocol"))
-            .then_some(Self::PerhapsTls(said))
+        // What a broker does that demands more than it was given; one that is just ending does so, too.
+        let is_closed = says("Disconnected") || says("Broken pipe") || says("reset by peer");
+        let hint = if !is_closed {
+            ""
+        } else if says("in state APIVERSION_QUERY") {
+            "; perhaps it demands TLS"
+        } else if says("in state UP") {
+            "; perhaps it demands a user"
+        } else {
+            ""
+        };
+        Some(Self::Otherwise(said + hint))
     }
 }
 
@@ -76,6 +86,17 @@ impl LogContext {
             connected_brokers: metrics::gauge!("kafka_client_connected_brokers", "role" => role),
             lag: metrics::gauge!("kafka_client_lag_records", "role" => role),
             refused: Arc::default(),
+        }
+    }
+
+    /// Keeps a reason. One that only a person can mend is kept before whatever follows from it.
+    fn note(&self, reason: Refused) {
+        let mut refused = self.refused.lock();
+        let holds = refused.as_ref().is_some_and(|(at, former)| {
+            at.elapsed() < REASON_HOLDS && !matches!(former, Refused::Otherwise(_))
+        });
+        if !(holds && matches!(reason, Refused::Otherwise(_))) {
+            *refused = Some((Instant::now(), reason));
         }
     }
 
@@ -111,7 +132,7 @@ impl LogContext {
         match self.refused() {
             Some(Refused::Access(reason)) => LogError::Forbidden(reason),
             Some(Refused::Tls(reason)) => LogError::Tls(reason),
-            Some(Refused::PerhapsTls(reason)) => LogError::Unavailable(format!("{text}: {reason}")),
+            Some(Refused::Otherwise(reason)) => LogError::Unavailable(format!("{text}: {reason}")),
             None => LogError::Unavailable(text),
         }
     }
@@ -120,7 +141,7 @@ impl LogContext {
 impl ClientContext for LogContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(refused) = Refused::from_log(facility, message) {
-            *self.refused.lock() = Some((Instant::now(), refused));
+            self.note(refused);
         }
         match level {
             RDKafkaLogLevel::Emerg
@@ -175,3 +196,40 @@ impl ClientContext for LogContext {
 }
 
 impl ConsumerContext for LogContext {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "ssl://127.0.0.1:9093/bootstrap";
+
+    fn told(context: &LogContext, said: &str) -> LogError {
+        let line = format!("[thrd:{NAME}]: {NAME}: {said}");
+        context.log(RDKafkaLogLevel::Info, "FAIL", &line);
+        context.explain(LogError::Unavailable("timed out".into()))
+    }
+
+    #[test]
+    fn a_reason_that_a_person_must_mend_is_no_longer_unavailable_and_outlives_what_follows_from_it()
+    {
+        let context = LogContext::new("test");
+        let error = told(
+            &context,
+            "Connect to ipv4#127.0.0.1:9093 failed: Connection refused",
+        );
+        assert!(
+            error.is_retryable() && error.to_string().contains("Connection refused"),
+            "{error}"
+        );
+        let error = told(&context, "SASL authentication error: invalid credentials");
+        assert!(matches!(error, LogError::Forbidden(_)), "{error}");
+        let error = told(&context, "Disconnected (after 3ms in state AUTH_REQ)");
+        assert!(matches!(error, LogError::Forbidden(_)), "{error}");
+        let error = told(&context, "SSL handshake failed: certificate verify failed");
+        assert!(matches!(error, LogError::Tls(_)), "{error}");
+        // A call that succeeded, or a broker that is up, has the last word.
+        context.settle("ask", Ok(())).unwrap();
+        let error = told(&context, "SSL handshake failed: Disconnected");
+        assert!(error.is_retryable(), "{error}");
+    }
+}
