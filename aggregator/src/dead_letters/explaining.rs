@@ -2,7 +2,7 @@
 
 use scan_model::codec::{self, CodecError, WireRecord};
 use scan_model::inspection::{self, Inspection};
-use scan_model::{PersonId, Scan};
+use scan_model::{PersonId, Scan, scan_json};
 
 use super::Letter;
 
@@ -58,7 +58,7 @@ pub fn explain(letter: &Letter) -> Explanation {
 fn malformed(inspection: &Inspection, reason: &str) -> String {
     match (inspection.version, &inspection.failure) {
         (None, _) => "The value is empty: not even a version byte is there.".into(),
-        (Some(b'{'), _) => format!("The value is JSON, but no scan: {reason}"),
+        (Some(scan_json::FIRST_BYTE), _) => format!("The value is JSON, but no scan: {reason}"),
         (Some(0), _) => "The value begins with version 0, which was never written.".into(),
         (Some(version), Some(failure)) if version == Scan::VERSION => format!(
             "The value says version {version}, but its field {} (at byte {}) cannot be read: {}",

@@ -114,7 +114,9 @@ impl EventLog for Moody {
         committed: Committed,
     ) -> Result<(), LogError> {
         let inner = &self.inner;
-        inner.set_committed(group, topic, partition, committed).await
+        inner
+            .set_committed(group, topic, partition, committed)
+            .await
     }
 }
 

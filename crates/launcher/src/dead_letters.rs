@@ -6,6 +6,7 @@ use aggregator::dead_letters::{
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use event_log::{Offset, SharedLog};
+use scan_model::scan_json;
 use serde_json::json;
 
 use crate::tool_log::ToolLogOptions;
@@ -153,7 +154,7 @@ fn explain(letter: &Letter) {
     println!("reason   {}", letter.reason);
     if let (Some(inspection), Some(value)) = (inspection, &letter.value) {
         match inspection.version {
-            Some(b'{') => println!("value    {} bytes of JSON", value.len()),
+            Some(scan_json::FIRST_BYTE) => println!("value    {} bytes of JSON", value.len()),
             Some(version) => println!("value    {} bytes, version {version}", value.len()),
             None => println!("value    empty"),
         }

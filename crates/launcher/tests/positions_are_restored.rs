@@ -17,6 +17,7 @@ use event_log::{Committed, Offset, Partition, SharedLog};
 use scan_model::{Scan, Timestamp};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use warehouse::ownership;
 use warehouse::scan_rows::insert_statement;
 
 const PARTITIONS: u32 = 2;
@@ -101,7 +102,8 @@ impl World {
             let set = log.set_committed(GROUP, SCANS, partition, pending.to_commit());
             self.runtime.block_on(set).unwrap();
             let rows = sealer.seal(next).rows();
-            let insert = insert_statement(partition);
+            let epoch = self.runtime.block_on(ownership::claim(&store, partition));
+            let insert = insert_statement(partition, epoch.unwrap());
             self.runtime.block_on(store.insert(&insert, rows)).unwrap();
         }
     }

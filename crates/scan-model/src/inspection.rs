@@ -9,12 +9,12 @@ use crate::enrolment::Sex;
 use crate::scan::{
     Carrier, Direction, Disposition, Scan, ScanId, ScanKind, ShownStatus, TemperatureBand,
 };
-use crate::{PersonId, SiteRef, Timestamp, VenueType};
+use crate::{PersonId, SiteRef, Timestamp, VenueType, scan_json};
 
 /// What can be read of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
-    /// The version byte; `None` of an empty value.
+    /// The version byte, or the first byte of JSON; `None` of an empty value.
     pub version: Option<u8>,
     /// The fields that were read, in order. The person is a keyed hash; nothing here names anyone (INV-3).
     pub fields: Vec<(&'static str, String)>,
@@ -35,8 +35,18 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// Reads as much of a scan as this build can. A value of another version has no fields that this build knows.
+/// Reads as much of a scan as this build can. A value of another version has no fields that this build knows; JSON has all or, where
+/// it is no scan, none: who knows what a stranger wrote into it.
 pub fn inspect(value: &[u8]) -> Inspection {
+    if value.first() == Some(&scan_json::FIRST_BYTE)
+        && let Ok(scan) = codec::decode::<Scan>(value)
+        && let Ok(encoded) = codec::encode(&scan)
+    {
+        return Inspection {
+            version: Some(scan_json::FIRST_BYTE),
+            ..inspect(&encoded)
+        };
+    }
     let mut inspection = Inspection {
         version: value.first().copied(),
         fields: Vec::new(),
