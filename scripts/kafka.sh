@@ -6,6 +6,10 @@
 #   scripts/kafka.sh start <folder> [1|3]       start a cluster whose data, logs, pids and ports are in <folder>, and wait
 #                                               until every broker answers and lists all of them; prints bootstrap=host:port,…
 #                                               a folder that has data starts again with the same brokers on the same ports
+#   scripts/kafka.sh start <folder> [1|3] secure
+#                                               the same, and nobody gets in without protection: one listener demands TLS (brokers
+#                                               use it among themselves), the other TLS and SCRAM-SHA-512. Prints, a line each,
+#                                               tls_bootstrap, scram_bootstrap, ca_file, scram_user and scram_password_file
 #   scripts/kafka.sh start-one <folder> <n>     start broker <n> (from 1) again and wait until it answers; prints the same line
 #   scripts/kafka.sh kill <folder> <n>          end broker <n> at once (SIGKILL)
 #   scripts/kafka.sh pause <folder> <n>         freeze broker <n> (SIGSTOP)
@@ -23,6 +27,7 @@ cache=${TONGXING_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tongxing}/kafka
 jars=$cache/$version
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 wait_seconds=120
+scram_user=tongxing
 # A small heap, and the quick compiler only: a test's broker lives for seconds or minutes, beside others on few cores.
 jvm=(-Xms128m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData)
 
@@ -96,10 +101,31 @@ take_port() {
   return 1
 }
 
-# Writes what a broker needs and formats its storage, as far as the folder does not have it. Sets brokers and bootstrap.
-prepare() { # prepare [brokers]
-  local n port controller voters replicas in_sync
-  local -a formats=()
+# An authority, a key for the brokers signed by it, and a SCRAM user's password, once for a folder.
+make_secrets() {
+  local dir=$folder/secrets
+  [ -f "$dir/ready" ] && return
+  command -v openssl >/dev/null || fail "openssl is missing; it makes the certificates. Debian: apt-get install openssl"
+  (
+    umask 077
+    mkdir -p "$dir" && cd "$dir"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=Tongxing trial authority" -keyout ca.key -out ca.pem \
+      -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
+    openssl req -newkey rsa:2048 -nodes -subj "/CN=localhost" -keyout broker.key -out broker.csr
+    printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' >broker.extensions
+    openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile broker.extensions -out broker.crt
+    # Java wants the key first, in PKCS #8, which is how openssl writes it.
+    cat broker.key broker.crt ca.pem >broker.pem
+    openssl rand -hex 16 >scram-password
+    touch ready
+  ) 2>"$folder/openssl.log" || fail "openssl failed: $(tail -n 5 "$folder/openssl.log")"
+}
+
+# Writes what a broker needs and formats its storage, as far as the folder does not have it. Sets brokers, bootstrap and, for a
+# secure cluster, scram_bootstrap.
+prepare() { # prepare [brokers] [secure]
+  local n port controller scram voters replicas in_sync
+  local -a formats=() format=()
   mkdir -p "$folder" "$cache/ports"
   if [ ! -f "$folder/ports" ]; then
     find "$cache/ports" -xtype l -delete
@@ -107,12 +133,17 @@ prepare() { # prepare [brokers]
     head -c 16 /dev/urandom | base64 | tr '+/' 'xy' | tr -d '=' >"$folder/cluster-id"
     for n in $(seq "${1:-1}"); do
       port=$(take_port) && controller=$(take_port) || fail "no free port from 20000 to 31999, or $cache/ports is not writable"
-      echo "$n $port $controller"
+      scram=
+      [ -z "${2:-}" ] || scram=$(take_port) || fail "no free port from 20000 to 31999"
+      echo "$n $port $controller${scram:+ $scram}"
     done >"$folder/ports.new"
     mv "$folder/ports.new" "$folder/ports"
   fi
   brokers=$(wc -l <"$folder/ports")
   [ "${1:-$brokers}" -eq "$brokers" ] || fail "$folder is a cluster of $brokers; it cannot start with $1"
+  scram_bootstrap=$(awk 'NF > 3 {printf "%s127.0.0.1:%s", (NR > 1 ? "," : ""), $4}' "$folder/ports")
+  [ -z "${2:-}" ] || [ -n "$scram_bootstrap" ] || fail "$folder is a cluster without protection; it cannot start with it"
+  [ -z "$scram_bootstrap" ] || make_secrets
   bootstrap=$(awk '{printf "%s127.0.0.1:%s", (NR > 1 ? "," : ""), $2}' "$folder/ports")
   voters=$(awk '{printf "%s%s@127.0.0.1:%s", (NR > 1 ? "," : ""), $1, $3}' "$folder/ports")
   replicas=$brokers
@@ -136,7 +167,7 @@ logger.ready.level = info
 logger.ready.appenderRef.out.ref = out
 PROPERTIES
 
-  while read -r n port controller; do
+  while read -r n port controller scram; do
     mkdir -p "$folder/broker-$n"
     # The cleaner's buffer is 128 MiB by default, half of the heap. A broker that hands over before it ends needs a controller, and
     # when a cluster of three stops the controllers stop too, so only a single broker does. Any other broker that ends without a
@@ -145,10 +176,8 @@ PROPERTIES
 process.roles=broker,controller
 node.id=$n
 controller.quorum.voters=$voters
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+$(listeners)
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=$folder/broker-$n/data
 auto.create.topics.enable=false
 num.partitions=1
@@ -172,13 +201,42 @@ broker.heartbeat.interval.ms=500
 PROPERTIES
     [ -f "$folder/broker-$n/data/meta.properties" ] && continue
     java_for "$n"
-    "${command[@]}" kafka.tools.StorageTool format --cluster-id "$(cat "$folder/cluster-id")" \
+    format=()
+    [ -z "$scram" ] ||
+      format=(--add-scram "SCRAM-SHA-512=[name=$scram_user,password=$(cat "$folder/secrets/scram-password")]")
+    "${command[@]}" kafka.tools.StorageTool format --cluster-id "$(cat "$folder/cluster-id")" "${format[@]}" \
       --config "$folder/broker-$n/server.properties" >"$folder/broker-$n/out" 2>&1 </dev/null &
     formats+=($!)
   done <"$folder/ports"
   for n in "${formats[@]}"; do
     wait "$n" || fail "formatting failed: $(tail -n 5 "$folder"/broker-*/out)"
   done
+}
+
+# Prints the listeners of the broker that prepare is at. Controllers speak among themselves on loopback in the clear; they answer
+# no client of the brokers.
+listeners() {
+  local controllers=CONTROLLER://127.0.0.1:$controller
+  if [ -z "$scram" ]; then
+    cat <<PROPERTIES
+listeners=PLAINTEXT://127.0.0.1:$port,$controllers
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+PROPERTIES
+    return
+  fi
+  cat <<PROPERTIES
+listeners=TLS://127.0.0.1:$port,SCRAM://127.0.0.1:$scram,$controllers
+advertised.listeners=TLS://127.0.0.1:$port,SCRAM://127.0.0.1:$scram
+listener.security.protocol.map=TLS:SSL,SCRAM:SASL_SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=TLS
+ssl.keystore.type=PEM
+ssl.keystore.location=$folder/secrets/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$folder/secrets/ca.pem
+listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.scram.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+PROPERTIES
 }
 
 # Sets command to java, for something that broker n runs, up to the class.
@@ -201,10 +259,28 @@ launch() {
 
 # Asks the broker on a port for metadata (request 3, version 1, no client name, no topics); prints how many brokers it lists.
 listed() {
+  local question='\0\0\0\016\0\003\0\001\0\0\0\001\377\377\0\0\0\0'
+  if [ -n "$scram_bootstrap" ]; then
+    # The answer must come while the question's end is still open.
+    { printf "$question"; sleep 1; } |
+      timeout 5 openssl s_client -quiet -no_ign_eof -verify_return_error -CAfile "$folder/secrets/ca.pem" \
+        -connect "127.0.0.1:$1" 2>/dev/null | head -c 12 | od -An -td4 -j8 --endian=big || true
+    return
+  fi
   {
-    printf '\0\0\0\016\0\003\0\001\0\0\0\001\377\377\0\0\0\0' >&3
+    printf "$question" >&3
     timeout 5 head -c 12 <&3 | od -An -td4 -j8 --endian=big
   } 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$1"
+}
+
+# Prints where the cluster is, and how to get in.
+report() {
+  if [ -z "$scram_bootstrap" ]; then
+    echo "bootstrap=$bootstrap"
+    return
+  fi
+  printf '%s\n' "tls_bootstrap=$bootstrap" "scram_bootstrap=$scram_bootstrap" "ca_file=$folder/secrets/ca.pem" \
+    "scram_user=$scram_user" "scram_password_file=$folder/secrets/scram-password"
 }
 
 await() { # await <brokers to list> <n>…
@@ -222,7 +298,7 @@ await() { # await <brokers to list> <n>…
   done
 }
 
-start() { # start [brokers]
+start() { # start [brokers] [secure]
   local n
   fetch
   need_java
@@ -232,7 +308,7 @@ start() { # start [brokers]
   for n in $(seq "$brokers"); do launch "$n"; done
   await "$brokers" $(seq "$brokers")
   trap - EXIT
-  echo "bootstrap=$bootstrap"
+  report
 }
 
 start_one() { # start_one <n>
@@ -241,7 +317,7 @@ start_one() { # start_one <n>
   prepare
   launch "$1"
   await 1 "$1"
-  echo "bootstrap=$bootstrap"
+  report
 }
 
 signal() { # signal <signal> <n>
@@ -280,7 +356,11 @@ esac
 [ -n "${2:-}" ] || fail "$action needs a folder; see scripts/kafka.sh help"
 folder=$(realpath -m -- "$2")
 case $action in
-  start) case ${3:-} in '' | 1 | 3) start ${3:+"$3"} ;; *) fail "a cluster has 1 or 3 brokers" ;; esac ;;
+  start)
+    case ${3:-} in '' | 1 | 3) ;; *) fail "a cluster has 1 or 3 brokers" ;; esac
+    case ${4:-} in '' | secure) ;; *) fail "a cluster is secure or nothing, not $4" ;; esac
+    start ${3:+"$3"} ${4:+"$4"}
+    ;;
   stop) stop ;;
   *)
     n=${3:-}

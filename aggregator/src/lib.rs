@@ -15,8 +15,8 @@
 //! within a deadline.
 //!
 //! A record that cannot be decoded or stored becomes a dead letter ([`dead_letters`]); one of a newer version pauses its
-//! partition (INV-10). [`names`] keeps the names of sites and divisions beside the figures, [`dissolved`] erases grids, and
-//! [`replay`] builds every table anew from the log.
+//! partition (INV-10). Positions that were lost are restored from what raw holds ([`positions`]). [`names`] keeps the names of sites
+//! and divisions beside the figures, [`dissolved`] erases grids, and [`replay`] builds every table anew from the log.
 
 mod batch_size;
 pub mod completeness;
@@ -26,6 +26,7 @@ pub mod names;
 mod patience;
 pub mod pending;
 pub mod pipeline;
+pub mod positions;
 pub mod recovery;
 pub mod replay;
 mod retry;

@@ -91,7 +91,7 @@ pub enum AggregatorError {
     Pending(#[from] PendingError),
     /// The store holds scans beyond the group's position: the position was lost or reset.
     #[error(
-        "partition {partition}: the store holds offset {stored}, beyond the group's position {position}; the position was lost or reset, so counting on from it would count twice. Restore the positions, or rebuild the tables with `tongxing replay`"
+        "partition {partition}: the store holds offset {stored}, beyond the group's position {position}; the position was lost or reset, so counting on from it would count twice. Restore the positions with `tongxing positions restore`"
     )]
     PositionBehindStore {
         /// The log partition.
@@ -129,6 +129,8 @@ pub(crate) struct Assigned {
     /// Records gathered and not yet sealed.
     pub(crate) gathered: Vec<StoredRecord>,
     pub(crate) watermark: Watermark,
+    /// Records at or behind the position taken over that are dead letters: they are stored by re-driving alone.
+    pub(crate) buried: BTreeSet<Offset>,
     /// A record of a newer version was met: nothing more is read (INV-10).
     pub(crate) paused: bool,
     /// How many of the dissolved grids are known to have left no rows here.

@@ -136,7 +136,7 @@ impl Aggregator {
     pub(crate) async fn seal(
         &mut self,
         partition: Partition,
-        records: Vec<StoredRecord>,
+        mut records: Vec<StoredRecord>,
         range_end: Option<Offset>,
     ) -> Result<SealedBatch, AggregatorError> {
         let first = self
@@ -144,6 +144,9 @@ impl Aggregator {
             .get(&partition)
             .map_or(0, |assigned| assigned.next);
         let mut next = range_end.unwrap_or_else(|| records.last().map_or(first, |r| r.offset + 1));
+        if let Some(assigned) = self.assigned.get(&partition) {
+            records.retain(|record| !assigned.buried.contains(&record.offset));
+        }
         let decoded = decode(records);
         for (offset, reason, value) in &decoded.malformed {
             dead_letters::write(&self.log, partition, *offset, reason, value).await?;

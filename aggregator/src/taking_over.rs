@@ -7,7 +7,7 @@ use crate::pending::{Pending, settled};
 use crate::pipeline::{Aggregator, AggregatorError, Assigned};
 use crate::recovery;
 use crate::watermark::Watermark;
-use crate::{GROUP, SCANS};
+use crate::{GROUP, SCANS, dead_letters};
 
 impl Aggregator {
     /// Takes over what has come. What cannot be taken over now, because the store or the log is away, waits; answers whether
@@ -54,8 +54,10 @@ impl Aggregator {
         );
         let window =
             recovery::rebuild_window(&self.store, partition, position, length_ms, capacity).await?;
+        let buried = dead_letters::buried(&self.log, partition, position).await?;
         let assigned = Assigned {
             epoch,
+            buried,
             window,
             next: position,
             gathered: Vec::new(),

@@ -136,9 +136,14 @@ impl<'a> Builder<'a> {
         &mut self,
         partition: Partition,
         range: std::ops::Range<Offset>,
-        records: Vec<StoredRecord>,
+        mut records: Vec<StoredRecord>,
         window: &mut Window,
     ) -> Result<(), ReplayError> {
+        // They are stored by re-driving alone, under the offsets of their copies.
+        let count = records.len();
+        let known = &self.known_letters;
+        records.retain(|record| !known.contains(&(partition, record.offset)));
+        self.report.dead_letters += (count - records.len()) as u64;
         let Decoded {
             scans,
             malformed,

@@ -96,6 +96,12 @@ pub enum LogError {
     /// Fix the access rules: the cluster refuses this user.
     #[error("the cluster refuses: {0}")]
     Forbidden(String),
+    /// Fix the certificates or the TLS options: no protected connection comes about.
+    #[error("no protected connection to the cluster: {0}")]
+    Tls(String),
+    /// Stop the group's members first: a position is theirs while they are there.
+    #[error("group {0} has members; its positions are set only while it has none")]
+    GroupInUse(String),
     /// Fix the configuration: an option is not one.
     #[error("log options: {0}")]
     Options(String),

@@ -14,6 +14,7 @@
 //! - Log-append times come from the brokers; a partition's never fall while its topic has `message.timestamp.type=LogAppendTime`.
 
 mod arrivals;
+mod asking;
 mod consumer;
 mod context;
 mod options;
@@ -134,6 +135,18 @@ impl EventLog for KafkaLog {
     ) -> Result<Option<Committed>, LogError> {
         self.check(topic, partition)?;
         self.positions.committed(group, topic, partition).await
+    }
+
+    async fn set_committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: Partition,
+        committed: Committed,
+    ) -> Result<(), LogError> {
+        self.check(topic, partition)?;
+        let positions = &self.positions;
+        positions.set(group, topic, partition, committed).await
     }
 }
 

@@ -55,6 +55,18 @@ pub struct Committed {
     pub metadata: String,
 }
 
+impl Committed {
+    /// Refuses metadata that a backend may not keep as it is.
+    pub(crate) fn check_metadata(&self) -> Result<(), LogError> {
+        let mut bytes = self.metadata.bytes();
+        let is_text = bytes.all(|byte| (b' '..=b'~').contains(&byte));
+        if is_text && self.metadata.len() <= MAX_COMMIT_METADATA {
+            return Ok(());
+        }
+        Err(LogError::Metadata)
+    }
+}
+
 /// Longest commit metadata, in bytes: Kafka's default `offset.metadata.max.bytes`.
 pub const MAX_COMMIT_METADATA: usize = 4096;
 
@@ -109,6 +121,18 @@ pub trait EventLog: Send + Sync + 'static {
         topic: &str,
         partition: Partition,
     ) -> Result<Option<Committed>, LogError>;
+
+    /// Sets a group's position from outside of the group, durably: for tools that put right a position that was lost.
+    ///
+    /// # Errors
+    /// [`LogError::GroupInUse`] while the group has members: they hold positions of their own, and would go on from those.
+    async fn set_committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: Partition,
+        committed: Committed,
+    ) -> Result<(), LogError>;
 }
 
 /// Reads one partition in order.

@@ -266,6 +266,24 @@ impl EventLog for LocalLog {
     ) -> Result<Option<Committed>, LogError> {
         self.position(group, topic, partition)
     }
+
+    async fn set_committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: Partition,
+        committed: Committed,
+    ) -> Result<(), LogError> {
+        self.partition(topic, partition)?;
+        if self.groups.has_members(group, topic) {
+            return Err(LogError::GroupInUse(group.to_owned()));
+        }
+        let positions = Arc::clone(&self.positions);
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        tokio::task::spawn_blocking(move || positions.set(&group, &topic, partition, &committed))
+            .await
+            .map_err(|error| LogError::Closed(error.to_string()))?
+    }
 }
 
 fn lock_folder(folder: &Path) -> Result<File, LogError> {

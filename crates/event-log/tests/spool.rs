@@ -105,6 +105,19 @@ impl EventLog for Moody {
     ) -> Result<Option<Committed>, LogError> {
         self.inner.committed(group, topic, partition).await
     }
+
+    async fn set_committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: Partition,
+        committed: Committed,
+    ) -> Result<(), LogError> {
+        let inner = &self.inner;
+        inner
+            .set_committed(group, topic, partition, committed)
+            .await
+    }
 }
 
 fn options(folder: &Path) -> SpoolOptions {

@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use warehouse::engine::Sandbox;
 
 use crate::cluster_options::{AggregatorOptions, IngestOptions, TopicsOptions};
 use crate::config::{LocalConfig, LocalOptions};
 use crate::import::ImportKind;
+use crate::tool_log::ToolLogOptions;
 use crate::{
-    backup, check, cluster, demo, engine, import, keys, local, replay, restore, telemetry,
+    backup, check, cluster, dead_letters, demo, engine, import, keys, local, positions, replay,
+    restore, telemetry,
 };
 
 /// Tongxing (通行): the scan pipeline of a health-code system.
@@ -53,6 +55,10 @@ enum Command {
     Restore(RestoreOptions),
     /// Compare every rollup with the raw scans, slice by slice; exits with 1 if any differs.
     Check(StoreOptions),
+    /// List, explain and re-drive records that could not be stored.
+    DeadLetters(DeadLettersOptions),
+    /// Show the aggregator's positions, and restore those that were lost.
+    Positions(PositionsOptions),
     /// Print a new scan id (a UUID of version 7).
     ScanId,
 }
@@ -222,6 +228,40 @@ pub struct ImportOptions {
     pub secret_file: PathBuf,
 }
 
+/// Options of `dead-letters`.
+#[derive(Args)]
+pub struct DeadLettersOptions {
+    #[command(flatten)]
+    pub log: ToolLogOptions,
+    /// A TOML file with any of these options, their dashes as underscores.
+    #[arg(long, env = "TONGXING_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub action: dead_letters::Action,
+}
+
+/// Options of `positions`.
+#[derive(Args)]
+pub struct PositionsOptions {
+    #[command(flatten)]
+    pub log: ToolLogOptions,
+    #[command(flatten)]
+    pub store: StoreOptions,
+    /// A TOML file with any of these options, their dashes as underscores.
+    #[arg(long, env = "TONGXING_CONFIG")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub action: positions::Action,
+}
+
+/// The command line: what the tools' options are may stand before or behind their action.
+pub fn command() -> clap::Command {
+    let anywhere = |command: clap::Command| command.mut_args(|argument| argument.global(true));
+    Arguments::command()
+        .mut_subcommand("dead-letters", anywhere)
+        .mut_subcommand("positions", anywhere)
+}
+
 /// Confines the process of a command that is to be confined. Called while the process has one thread.
 pub fn confine(arguments: &Arguments) -> Result<Option<Sandbox>> {
     match &arguments.command {
@@ -250,6 +290,8 @@ pub async fn run(arguments: Arguments, sandbox: Option<Sandbox>) -> Result<()> {
         Command::Backup(options) => backup::run(options).await,
         Command::Restore(options) => restore::run(options).await,
         Command::Check(options) => check::run(options).await,
+        Command::DeadLetters(options) => dead_letters::run(&options.log, options.action).await,
+        Command::Positions(options) => positions::run(options).await,
         Command::ScanId => {
             println!("{}", uuid::Uuid::now_v7());
             Ok(())

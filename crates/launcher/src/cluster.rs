@@ -289,9 +289,7 @@ impl KafkaCluster {
             .admin
             .compare(&self.declared, self.options.durability())
             .await?;
-        if let Some(fatal) = findings.iter().find(|finding| finding.is_fatal) {
-            bail!("{fatal}; `tongxing topics` creates what is missing and shows the rest");
-        }
+        check_fit(&findings)?;
         for finding in &findings {
             tracing::warn!("{finding}");
         }
@@ -321,6 +319,16 @@ pub async fn open_log(options: &LogOptions, client: &str) -> Result<SharedLog> {
                 return Ok(Arc::new(cluster.connect()?));
             }
         }
+    }
+}
+
+/// Refuses topics whose records might be read wrongly.
+pub fn check_fit(findings: &[Finding]) -> Result<()> {
+    match findings.iter().find(|finding| finding.is_fatal) {
+        Some(fatal) => {
+            bail!("{fatal}; `tongxing topics` creates what is missing and shows the rest")
+        }
+        None => Ok(()),
     }
 }
 

@@ -56,6 +56,10 @@ impl LogOptions {
     /// The backend's options; `client` is what brokers call this process.
     pub fn kafka(&self, client: &str) -> Result<KafkaOptions> {
         let ca_file = self.kafka_ca_file.clone();
+        if let Some(file) = &ca_file {
+            std::fs::File::open(file)
+                .with_context(|| format!("kafka_ca_file: read {}", file.display()))?;
+        }
         let security = match (&self.kafka_user, &self.kafka_password_file) {
             (None, None) if self.kafka_tls => Security::Tls { ca_file },
             (None, None) if ca_file.is_some() => {

@@ -1,5 +1,6 @@
 //! The local deployment: everything in one process over the local log, the engine as a child process.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use warehouse::schema::SchemaError;
 use warehouse::{Cluster, Store, StoreConfig, Topology, retention, schema};
 
 use crate::cli::{QueryOptions, StoreOptions};
-use crate::config::{LocalConfig, check_listen};
+use crate::config::{LocalConfig, LocalOptions, check_listen};
 use crate::keys::{self, Keys};
 use crate::{engine, stopping};
 
@@ -148,8 +149,34 @@ fn serve(
     })
 }
 
+/// How long the engine may take until it answers.
+const ENGINE_STARTS: Duration = Duration::from_secs(60);
 /// How long the engine of a run that was killed may take to end: it notices that its parent is gone, and closes its data.
 const FORMER_ENGINE_ENDS: Duration = Duration::from_secs(5);
+
+/// Starts the engine of a deployment that is stopped, on a port of its own, and waits until it answers.
+pub async fn engine_of_stopped(data: &Path) -> Result<(EngineProcess, Store)> {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+    let clickhouse_listen = Some(free.local_addr().context("find a free port")?);
+    drop(free);
+    let config = LocalConfig::resolve(LocalOptions {
+        data: Some(data.to_owned()),
+        clickhouse_listen,
+        ..LocalOptions::default()
+    })?;
+    let engine = start_engine(&config).await?;
+    let engine = engine.context("the embedded engine is not configured")?;
+    let store = Store::new(&store_config(&config)?);
+    let deadline = tokio::time::Instant::now() + ENGINE_STARTS;
+    while let Err(error) = store.execute("SELECT 1").await {
+        if !error.is_retryable() || tokio::time::Instant::now() >= deadline {
+            engine.stop().await;
+            return Err(error).context("the embedded engine does not answer");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok((engine, store))
+}
 
 /// Starts the embedded engine, unless a server is configured.
 pub async fn start_engine(config: &LocalConfig) -> Result<Option<EngineProcess>> {

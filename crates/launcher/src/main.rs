@@ -7,23 +7,26 @@ mod cluster;
 mod cluster_options;
 mod config;
 mod config_file;
+mod dead_letters;
 mod demo;
 mod engine;
 mod import;
 mod keys;
 mod local;
+mod positions;
 mod replay;
 mod restore;
 mod stopping;
 mod telemetry;
+mod tool_log;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 
 fn main() -> ExitCode {
     let given: Vec<_> = std::env::args_os().collect();
-    let command = match config_file::with_file(cli::Arguments::command(), &given) {
+    let command = match config_file::with_file(cli::command(), &given) {
         Ok(command) => command,
         Err(error) => {
             eprintln!("tongxing: {error:#}");

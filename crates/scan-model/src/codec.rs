@@ -112,6 +112,11 @@ fn configuration() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<MAX_RECORD>()
 }
 
+/// A part of a record's body, and how many bytes it takes.
+pub(crate) fn decode_part<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<(T, usize), String> {
+    bincode::decode_from_slice(bytes, configuration()).map_err(|error| error.to_string())
+}
+
 /// The wire form of a record.
 ///
 /// # Errors

@@ -15,6 +15,7 @@
 //! | [`time`] | instants, and Asia/Shanghai days and hours | T7 |
 //! | [`codec`] | the versioned wire form of all of them | INV-10 |
 //! | [`scan_json`] | a scan as JSON, for topics that others read | INV-10 |
+//! | [`inspection`] | a scan's wire form field by field, where it breaks | INV-1 |
 
 pub mod code;
 pub mod codec;
@@ -22,6 +23,7 @@ pub mod division;
 pub mod document;
 pub mod enrolment;
 pub mod fact;
+pub mod inspection;
 pub mod mask;
 pub mod person;
 pub mod scan;

@@ -105,6 +105,20 @@ impl EventLog for FailingLog {
         self.mood.pass().await?;
         self.inner.committed(group, topic, partition).await
     }
+
+    async fn set_committed(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: Partition,
+        committed: Committed,
+    ) -> Result<(), LogError> {
+        self.mood.pass().await?;
+        let inner = &self.inner;
+        inner
+            .set_committed(group, topic, partition, committed)
+            .await
+    }
 }
 
 #[async_trait]

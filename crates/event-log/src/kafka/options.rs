@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 
 /// How a connection is protected.
 #[derive(Clone)]
@@ -59,18 +60,19 @@ impl KafkaOptions {
         }
     }
 
-    /// What every client has in common.
+    /// What every client has in common. Its statistics must be fetched by polling it, or they pile up in it.
     pub(crate) fn base(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.bootstrap)
             .set("client.id", &self.client)
+            // What says why a connection ended is information to librdkafka.
+            .set_log_level(RDKafkaLogLevel::Info)
             .set("statistics.interval.ms", "5000")
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.keepalive.enable", "true")
             // A broker that vanished without a word is noticed by this.
-            .set("socket.timeout.ms", "10000")
-            .set("log.connection.close", "false");
+            .set("socket.timeout.ms", "10000");
         let authority = |config: &mut ClientConfig, ca_file: &Option<PathBuf>| {
             if let Some(file) = ca_file {
                 config.set("ssl.ca.location", file.to_string_lossy());

@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
-use super::context::LogContext;
+use super::asking::Asking;
 use super::{ASK_TIMEOUT, KafkaOptions, ask, refusal};
 use crate::Committed;
 use crate::error::LogError;
 use crate::record::{Offset, Partition};
 
-type Client = BaseConsumer<LogContext>;
-
 /// One idle client for each group that was asked about.
 pub(super) struct Positions {
     options: KafkaOptions,
-    by_group: Mutex<HashMap<String, Arc<Client>>>,
+    by_group: Mutex<HashMap<String, Arc<Asking>>>,
 }
 
 impl Positions {
@@ -30,17 +29,12 @@ impl Positions {
         }
     }
 
-    fn client(&self, group: &str) -> Result<Arc<Client>, LogError> {
+    fn client(&self, group: &str) -> Result<Arc<Asking>, LogError> {
         let mut by_group = self.by_group.lock();
         if let Some(client) = by_group.get(group) {
             return Ok(Arc::clone(client));
         }
-        let client: Client = self
-            .options
-            .member(group)
-            .create_with_context(LogContext::new("positions"))
-            .map_err(|error| LogError::Options(error.to_string()))?;
-        let client = Arc::new(client);
+        let client = Arc::new(Asking::new(self.options.member(group), "positions")?);
         by_group.insert(group.to_owned(), Arc::clone(&client));
         Ok(client)
     }
@@ -56,9 +50,8 @@ impl Positions {
         ask(move || {
             let mut asked = TopicPartitionList::new();
             asked.add_partition(&topic, partition as i32);
-            let answer = client
-                .committed_offsets(asked, ASK_TIMEOUT)
-                .map_err(|error| refusal("ask for a group's position", &error))?;
+            let answer = client.client.committed_offsets(asked, ASK_TIMEOUT);
+            let answer = client.settle("ask for a group's position", answer)?;
             let found = answer
                 .find_partition(&topic, partition as i32)
                 .ok_or_else(|| LogError::Unavailable("no answer for the partition".into()))?;
@@ -72,6 +65,42 @@ impl Positions {
                 }),
                 _ => None,
             })
+        })
+        .await
+    }
+
+    /// Sets a position from outside of the group, which the coordinator takes while the group has no members.
+    pub(super) async fn set(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: Partition,
+        committed: Committed,
+    ) -> Result<(), LogError> {
+        committed.check_metadata()?;
+        let client = self.client(group)?;
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        ask(move || {
+            let mut place = TopicPartitionList::new();
+            let mut element = place.add_partition(&topic, partition as i32);
+            element
+                .set_offset(KafkaOffset::Offset(committed.offset as i64))
+                .map_err(|error| refusal("set a group's position", &error))?;
+            element.set_metadata(&committed.metadata);
+            let outcome = client.client.commit(&place, CommitMode::Sync);
+            let code = outcome
+                .as_ref()
+                .err()
+                .and_then(KafkaError::rdkafka_error_code);
+            if let Some(
+                RDKafkaErrorCode::UnknownMemberId
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::RebalanceInProgress,
+            ) = code
+            {
+                return Err(LogError::GroupInUse(group));
+            }
+            client.settle("set a group's position", outcome)
         })
         .await
     }

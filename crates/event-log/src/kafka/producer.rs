@@ -5,8 +5,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::Semaphore;
 
+use super::KafkaOptions;
 use super::context::LogContext;
-use super::{KafkaOptions, refusal};
 use crate::Appended;
 use crate::error::LogError;
 use crate::record::{Offset, Partition, Record};
@@ -14,6 +14,7 @@ use crate::record::{Offset, Partition, Record};
 /// The producer and its bound.
 pub(super) struct Producer {
     inner: FutureProducer<LogContext>,
+    context: LogContext,
     /// Bytes that may still be put under way.
     room: Semaphore,
     append_bytes: usize,
@@ -21,12 +22,14 @@ pub(super) struct Producer {
 
 impl Producer {
     pub(super) fn new(options: &KafkaOptions) -> Result<Self, LogError> {
+        let context = LogContext::new("producer");
         let inner = options
             .producer()
-            .create_with_context(LogContext::new("producer"))
+            .create_with_context(context.clone())
             .map_err(|error| LogError::Options(error.to_string()))?;
         Ok(Self {
             inner,
+            context,
             room: Semaphore::new(options.queue_bytes.min(Semaphore::MAX_PERMITS)),
             append_bytes: options.append_bytes.min(options.queue_bytes),
         })
@@ -60,7 +63,7 @@ impl Producer {
                     return Err(LogError::Full);
                 }
                 Err((error, _)) => {
-                    failure = Some(refusal("produce", &error));
+                    failure = self.context.settle("produce", Err::<(), _>(error)).err();
                     break;
                 }
             }
@@ -68,14 +71,19 @@ impl Producer {
         let (mut first, mut last, mut append_time_ms) = (None, 0, 0);
         for delivery in deliveries {
             match delivery.await {
-                Ok(Ok(delivered)) => {
-                    let offset = delivered.offset as Offset;
-                    first.get_or_insert(offset);
-                    last = offset;
-                    append_time_ms = delivered.timestamp.to_millis().unwrap_or_default();
-                }
-                Ok(Err((error, _))) => {
-                    failure.get_or_insert_with(|| refusal("produce", &error));
+                Ok(outcome) => {
+                    let outcome = outcome.map_err(|(error, _)| error);
+                    match self.context.settle("produce", outcome) {
+                        Ok(delivered) => {
+                            let offset = delivered.offset as Offset;
+                            first.get_or_insert(offset);
+                            last = offset;
+                            append_time_ms = delivered.timestamp.to_millis().unwrap_or_default();
+                        }
+                        Err(error) => {
+                            failure.get_or_insert(error);
+                        }
+                    }
                 }
                 Err(_) => {
                     failure

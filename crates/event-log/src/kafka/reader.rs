@@ -21,6 +21,7 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::asking::Asking;
 use super::context::LogContext;
 use super::{ASK_TIMEOUT, KafkaOptions, ask, refusal};
 use crate::error::LogError;
@@ -55,7 +56,7 @@ pub(super) struct Readers {
     options: KafkaOptions,
     clients: Mutex<Vec<Arc<Shared>>>,
     /// Answers bounds.
-    asking: Arc<Client>,
+    asking: Arc<Asking>,
 }
 
 impl Readers {
@@ -63,7 +64,7 @@ impl Readers {
         Ok(Self {
             options: options.clone(),
             clients: Mutex::default(),
-            asking: Arc::new(client(options)?),
+            asking: Arc::new(Asking::new(options.reader(), "bounds")?),
         })
     }
 
@@ -75,9 +76,9 @@ impl Readers {
     ) -> Result<Bounds, LogError> {
         let (asking, topic) = (Arc::clone(&self.asking), topic.to_owned());
         ask(move || {
-            let (start, end) = asking
-                .fetch_watermarks(&topic, partition as i32, ASK_TIMEOUT)
-                .map_err(|error| refusal("ask for a partition's bounds", &error))?;
+            let client = &asking.client;
+            let answer = client.fetch_watermarks(&topic, partition as i32, ASK_TIMEOUT);
+            let (start, end) = asking.settle("ask for a partition's bounds", answer)?;
             Ok(Bounds {
                 start: start.max(0) as Offset,
                 end: end.max(0) as Offset,

@@ -3,14 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 
+use super::asking::Asking;
 use super::context::LogContext;
 use super::{ASK_TIMEOUT, KafkaOptions, ask, refusal};
 use crate::error::LogError;
 use crate::topic::{Cleanup, TopicConfig};
+
+/// How often it is looked whether the cluster has refused the client.
+const REACH_STEP: Duration = Duration::from_millis(250);
 
 /// How many brokers hold each record, and how many must have it before it counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,19 +106,48 @@ const FATAL: [&str; 2] = ["cleanup.policy", "message.timestamp.type"];
 
 /// The cluster's administration.
 pub struct TopicAdmin {
-    client: Arc<AdminClient<LogContext>>,
+    /// Changes and describes.
+    client: AdminClient<LogContext>,
+    /// Answers what can be asked without it; it says why the cluster lets nobody in, which an administration's client keeps to
+    /// itself.
+    asking: Arc<Asking>,
 }
 
 impl TopicAdmin {
     /// A client; connects at the first call.
     pub fn new(options: &KafkaOptions) -> Result<Self, LogError> {
-        let client: AdminClient<LogContext> = options
+        let client = options
             .base()
+            // Nobody polls it: what it has to tell would pile up in it.
+            .set("statistics.interval.ms", "0")
+            .set_log_level(RDKafkaLogLevel::Emerg)
             .create_with_context(LogContext::new("admin"))
             .map_err(|error| LogError::Options(error.to_string()))?;
         Ok(Self {
-            client: Arc::new(client),
+            client,
+            asking: Arc::new(Asking::new(options.reader(), "topics")?),
         })
+    }
+
+    /// Waits until the cluster lets this client in, and answers at once where it does not.
+    async fn reach(&self) -> Result<(), LogError> {
+        let asking = Arc::clone(&self.asking);
+        ask(move || {
+            let deadline = Instant::now() + ASK_TIMEOUT;
+            loop {
+                let client = asking.client.client();
+                if client.fetch_cluster_id(REACH_STEP).is_some() {
+                    return Ok(());
+                }
+                asking.listen();
+                let away = LogError::Unavailable("no broker answers".into());
+                let error = client.context().explain(away);
+                if !error.is_retryable() || Instant::now() >= deadline {
+                    return Err(error);
+                }
+            }
+        })
+        .await
     }
 
     /// Creates the topics that are not there; answers their names. Those that are there are left as they are.
@@ -120,6 +156,7 @@ impl TopicAdmin {
         topics: &[TopicConfig],
         durability: Durability,
     ) -> Result<Vec<String>, LogError> {
+        self.reach().await?;
         let configured: Vec<_> = topics
             .iter()
             .map(|topic| (topic, settings(topic, durability)))
@@ -163,6 +200,7 @@ impl TopicAdmin {
         topics: &[TopicConfig],
         durability: Durability,
     ) -> Result<Vec<Finding>, LogError> {
+        self.reach().await?;
         let mut findings = Vec::new();
         let mut present = Vec::new();
         for topic in topics {
@@ -231,12 +269,10 @@ impl TopicAdmin {
     /// Partitions and the smallest replication of a topic, where it exists.
     async fn shape(&self, topic: &str) -> Result<Option<(u32, i32)>, LogError> {
         let name = topic.to_owned();
-        let client = Arc::clone(&self.client);
+        let asking = Arc::clone(&self.asking);
         ask(move || {
-            let metadata = client
-                .inner()
-                .fetch_metadata(Some(&name), ASK_TIMEOUT)
-                .map_err(|error| refusal("ask for a topic", &error))?;
+            let answer = asking.client.fetch_metadata(Some(&name), ASK_TIMEOUT);
+            let metadata = asking.settle("ask for a topic", answer)?;
             let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
                 return Ok(None);
             };

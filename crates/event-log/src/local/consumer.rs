@@ -29,6 +29,15 @@ pub(super) struct Groups {
     by_name: Mutex<HashMap<(String, String), Group>>,
 }
 
+impl Groups {
+    /// Whether any member of a group shares a topic's partitions.
+    pub(super) fn has_members(&self, group: &str, topic: &str) -> bool {
+        let by_name = self.by_name.lock();
+        let found = by_name.get(&(group.to_owned(), topic.to_owned()));
+        found.is_some_and(|group| !group.members.is_empty())
+    }
+}
+
 #[derive(Default)]
 struct Group {
     next_member: MemberId,

@@ -8,9 +8,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::Committed;
 use crate::error::LogError;
 use crate::record::Partition;
-use crate::{Committed, MAX_COMMIT_METADATA};
 
 /// How long an open waits for the threads of a store closed before, which sled does not join, to let go of the file.
 /// Another process cannot have it: the log's own lock is held.
@@ -63,13 +63,7 @@ impl Positions {
         partition: Partition,
         committed: &Committed,
     ) -> Result<(), LogError> {
-        let is_text = committed
-            .metadata
-            .bytes()
-            .all(|b| (b' '..=b'~').contains(&b));
-        if !is_text || committed.metadata.len() > MAX_COMMIT_METADATA {
-            return Err(LogError::Metadata);
-        }
+        committed.check_metadata()?;
         self.database
             .insert(key(group, topic, partition), encode(committed))
             .map_err(positions)?;

@@ -98,6 +98,12 @@ impl Counted {
         }
     }
 
+    /// Whether raw must hold a row for an offset: it is no copy of an earlier scan.
+    pub fn is_row(&self, partition: Partition, offset: Offset) -> bool {
+        let mut rows = self.raw.iter();
+        rows.any(|row| (row.0, row.1) == (partition, offset))
+    }
+
     /// Compares everything in the store with the count; answers what differs, in words.
     pub async fn differences(&self, store: &Store) -> Vec<String> {
         let mut differences = Vec::new();

@@ -6,6 +6,7 @@ pub mod counted;
 pub mod curl;
 pub mod digests;
 pub mod scans;
+pub mod tools;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
