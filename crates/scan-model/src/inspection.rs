@@ -183,6 +183,15 @@ mod tests {
     }
 
     #[test]
+    fn json_is_read_whole_or_not_at_all() {
+        let json = scan_json::encode(&scan()).unwrap();
+        let fields = inspect(&codec::encode(&scan()).unwrap()).fields;
+        assert_eq!(inspect(&json).fields, fields);
+        let cut = inspect(&json[..json.len() - 1]);
+        assert_eq!((cut.version, cut.fields.len()), (Some(b'{'), 0));
+    }
+
+    #[test]
     fn a_field_with_an_impossible_value_is_named() {
         let mut value = codec::encode(&scan()).unwrap();
         let kind_at = inspect(&value[..1 + 17 + 9]).failure.unwrap().byte;
