@@ -98,7 +98,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        script(&["stop", path(&self.folder)]);
+        script(&["stop-now", path(&self.folder)]);
     }
 }
 
