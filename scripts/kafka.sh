@@ -15,6 +15,7 @@
 #   scripts/kafka.sh pause <folder> <n>         freeze broker <n> (SIGSTOP)
 #   scripts/kafka.sh resume <folder> <n>        let it go on (SIGCONT)
 #   scripts/kafka.sh stop <folder>              end all brokers (SIGTERM, SIGKILL after 10 s); nothing running is fine; data stay
+#   scripts/kafka.sh stop-now <folder>          the same at once (SIGKILL)
 #   scripts/kafka.sh help
 #
 # Only those lines go to stdout. Kafka's own tools run from the same archives, for example
@@ -190,6 +191,7 @@ transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor=$replicas
 transaction.state.log.min.isr=$in_sync
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 message.max.bytes=16777216
 replica.fetch.max.bytes=16777216
 log.cleaner.dedupe.buffer.size=8388608
@@ -327,8 +329,8 @@ signal() { # signal <signal> <n>
   [ "$1" != KILL ] || until ended "$2"; do :; done
 }
 
-stop() {
-  local deadline=$((SECONDS + 10)) signal=TERM file n pid running
+stop() { # stop [signal]
+  local deadline=$((SECONDS + 10)) signal=${1:-TERM} file n pid running
   while :; do
     running=0
     for file in "$folder"/broker-*/pid; do
@@ -350,7 +352,7 @@ action=${1:-help}
 case $action in
   help | -h | --help) usage; exit ;;
   fetch) fetch; echo "$jars"; exit ;;
-  start | start-one | kill | pause | resume | stop) ;;
+  start | start-one | kill | pause | resume | stop | stop-now) ;;
   *) usage >&2; fail "there is no command $action" ;;
 esac
 [ -n "${2:-}" ] || fail "$action needs a folder; see scripts/kafka.sh help"
@@ -362,6 +364,7 @@ case $action in
     start ${3:+"$3"} ${4:+"$4"}
     ;;
   stop) stop ;;
+  stop-now) stop KILL ;;
   *)
     n=${3:-}
     [[ $n =~ ^[0-9]+$ ]] && grep -q "^$n " "$folder/ports" 2>/dev/null ||

@@ -35,6 +35,8 @@ pub struct IngestConfig {
     pub capacity: usize,
     /// Whether a quick check-in under a red code is refused (C3).
     pub refuse_red_check_ins: bool,
+    /// The wire version in which scans are written. A newer one than the default only once every reader knows it (INV-10).
+    pub scan_version: u8,
     /// How long ago a scan may have happened, in days.
     pub lateness_days: u32,
     /// Knowledge older than this makes green answers *stale*, in milliseconds.

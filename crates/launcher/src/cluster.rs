@@ -14,7 +14,8 @@ use event_log::{Cleanup, KafkaLog, LocalLog, LogError, SharedLog, SpoolOptions, 
 use http_service::{IntoResponse, Problem, RenderMetrics, Router, metrics_response};
 use ingest::{Ingest, IngestConfig};
 use registry::RegistryNode;
-use scan_model::Ruleset;
+use scan_model::codec::{ScanFormat, WireRecord};
+use scan_model::{Ruleset, Scan};
 use tokio::sync::watch;
 use warehouse::retention::Retention;
 
@@ -46,6 +47,15 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
     )?;
     let stale_after = u64::try_from(options.stale_after_ms).unwrap_or(0);
     check_range("stale_after_ms", stale_after, 1, 86_400_000)?;
+    check_range(
+        "scan_version",
+        u64::from(options.scan_version),
+        u64::from(Scan::WRITTEN),
+        u64::from(Scan::VERSION),
+    )?;
+    if options.scan_version != Scan::WRITTEN && options.scans_format == ScanFormat::Json {
+        bail!("scan_version: JSON has versions of its own");
+    }
     let ruleset = Ruleset::by_name(&options.ruleset).context("ruleset")?;
     let keys = keys::read(&options.keys)?;
     let listener = http_service::bind(options.listen).await.context("listen")?;
@@ -76,6 +86,7 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         ruleset,
         capacity: options.persons_capacity,
         refuse_red_check_ins: options.refuse_red_check_ins,
+        scan_version: options.scan_version,
         lateness_days: options.lateness_days,
         stale_after_ms: options.stale_after_ms,
         rotating_seconds: 60,

@@ -10,7 +10,8 @@ use event_log::TopicConfig;
 use event_log::kafka::topics::Durability;
 use event_log::kafka::{KafkaOptions, Security};
 use ingest::topics::{self, Retention};
-use scan_model::codec::ScanFormat;
+use scan_model::Scan;
+use scan_model::codec::{ScanFormat, WireRecord};
 
 use crate::cli::{RetentionOptions, StoreOptions};
 use crate::config::check_range;
@@ -47,6 +48,10 @@ pub struct LogOptions {
     /// Brokers that must have a record before it is answered. Less than 2 is reported as weaker than INV-7.
     #[arg(long, env = "TONGXING_KAFKA_IN_SYNC", default_value_t = Durability::FULL.in_sync)]
     pub kafka_in_sync: i32,
+    /// An aggregator that Kafka has not heard of for so many milliseconds loses its partitions to its peers, 1000 to 300000.
+    /// The brokers bound it too: `group.min.session.timeout.ms` is 6000 unless they are told otherwise.
+    #[arg(long, env = "TONGXING_KAFKA_SESSION_MS", default_value_t = 10_000)]
+    pub kafka_session_ms: u64,
     /// How long scans, fact history and audit are kept, in days.
     #[arg(long, env = "TONGXING_RETENTION_DAYS", default_value_t = Retention::default().scans_days)]
     pub retention_days: u32,
@@ -76,8 +81,10 @@ impl LogOptions {
             },
             _ => bail!("kafka_user and kafka_password_file belong together"),
         };
+        check_range("kafka_session_ms", self.kafka_session_ms, 1_000, 300_000)?;
         Ok(KafkaOptions {
             security,
+            session_timeout: Duration::from_millis(self.kafka_session_ms),
             client: client.to_owned(),
             ..KafkaOptions::new(&self.kafka_bootstrap)
         })
@@ -130,6 +137,10 @@ pub struct IngestOptions {
     /// Whether a quick check-in under a red code is refused.
     #[arg(long, env = "TONGXING_REFUSE_RED_CHECK_INS", default_value_t = true, action = clap::ArgAction::Set)]
     pub refuse_red_check_ins: bool,
+    /// The wire version in which scans are written. A newer one than the default only once every aggregator reads it: see
+    /// docs/decisions/0010.
+    #[arg(long, env = "TONGXING_SCAN_VERSION", default_value_t = Scan::WRITTEN)]
+    pub scan_version: u8,
     /// How many days ago a scan may have happened, 1 to 45.
     #[arg(long, env = "TONGXING_LATENESS_DAYS", default_value_t = 31)]
     pub lateness_days: u32,

@@ -232,6 +232,7 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
         ruleset: config.ruleset.clone(),
         capacity: config.persons_capacity,
         refuse_red_check_ins: config.refuse_red_check_ins,
+        scan_version: <scan_model::Scan as scan_model::codec::WireRecord>::WRITTEN,
         lateness_days: config.lateness_days,
         stale_after_ms: config.stale_after_ms,
         rotating_seconds: 60,

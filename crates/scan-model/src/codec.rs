@@ -37,23 +37,59 @@ pub enum CodecError {
 pub type FromJson<R> = fn(&[u8]) -> Result<R, CodecError>;
 
 /// A type with a wire form.
+///
+/// A version that a build brings is read by it from its first start, and written only where it is told to (see
+/// [`encode_as`]): every reader comes before the first writer.
 pub trait WireRecord: bincode::Encode + bincode::Decode<()> {
-    /// The newest version that this build reads.
+    /// The newest version that this build reads and can write.
     const VERSION: u8;
+
+    /// The version that this build writes unless it is told otherwise: one that the build before it reads.
+    const WRITTEN: u8 = Self::VERSION;
 
     /// The version that this record is written under: the oldest whose readers know all of it, so that an older build pauses
     /// only at what it cannot know (INV-10).
     fn version(&self) -> u8 {
-        Self::VERSION
+        Self::WRITTEN
     }
 
     /// Reads the type's JSON form, where it has one.
     const FROM_JSON: Option<FromJson<Self>> = None;
+
+    /// Writes what a version newer than 1 has beyond the one before it.
+    fn write_further_fields(&self, _version: u8, _bytes: &mut Vec<u8>) {}
+
+    /// The body without those fields; nothing where they are not there.
+    fn skip_further_fields(_version: u8, body: &[u8]) -> Option<&[u8]> {
+        Some(body)
+    }
 }
 
+#[cfg(not(feature = "next-version"))]
 impl WireRecord for Scan {
     const VERSION: u8 = 1;
     const FROM_JSON: Option<FromJson<Self>> = Some(scan_json::decode);
+}
+
+/// The build after this one: version 2 has one further field, which nobody uses yet.
+#[cfg(feature = "next-version")]
+impl WireRecord for Scan {
+    const VERSION: u8 = 2;
+    const WRITTEN: u8 = 1;
+    const FROM_JSON: Option<FromJson<Self>> = Some(scan_json::decode);
+
+    fn skip_further_fields(version: u8, body: &[u8]) -> Option<&[u8]> {
+        match version {
+            1 => Some(body),
+            _ => body.strip_suffix(&[0]),
+        }
+    }
+
+    fn write_further_fields(&self, version: u8, bytes: &mut Vec<u8>) {
+        if version > 1 {
+            bytes.push(0);
+        }
+    }
 }
 
 impl WireRecord for Fact {
@@ -101,8 +137,16 @@ impl ScanFormat {
     /// # Errors
     /// As [`encode`].
     pub fn encode(self, scan: &Scan) -> Result<Vec<u8>, CodecError> {
+        self.encode_as(scan, scan.version())
+    }
+
+    /// The wire form of a scan in a version. JSON has versions of its own, in its fields.
+    ///
+    /// # Errors
+    /// As [`encode_as`].
+    pub fn encode_as(self, scan: &Scan, version: u8) -> Result<Vec<u8>, CodecError> {
         match self {
-            Self::Bincode => encode(scan),
+            Self::Bincode => encode_as(scan, version),
             Self::Json => scan_json::encode(scan),
         }
     }
@@ -122,13 +166,26 @@ pub(crate) fn decode_part<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<(T, us
 /// # Errors
 /// [`CodecError::Malformed`] where the record is larger than [`MAX_RECORD`].
 pub fn encode<R: WireRecord>(record: &R) -> Result<Vec<u8>, CodecError> {
+    encode_as(record, record.version())
+}
+
+/// The wire form of a record in a version up to [`WireRecord::VERSION`] that knows all of it.
+///
+/// # Errors
+/// [`CodecError::Malformed`] where the record is larger than [`MAX_RECORD`], or this build does not know the version.
+pub fn encode_as<R: WireRecord>(record: &R, version: u8) -> Result<Vec<u8>, CodecError> {
+    if version > R::VERSION {
+        let reason = format!("this build does not write version {version}");
+        return Err(CodecError::Malformed { reason });
+    }
     let mut bytes = Vec::with_capacity(128);
-    bytes.push(record.version());
+    bytes.push(version);
     bincode::encode_into_std_write(record, &mut bytes, configuration()).map_err(|error| {
         CodecError::Malformed {
             reason: error.to_string(),
         }
     })?;
+    record.write_further_fields(version, &mut bytes);
     if bytes.len() > MAX_RECORD {
         let reason = format!("{} bytes are more than {MAX_RECORD}", bytes.len());
         return Err(CodecError::Malformed { reason });
@@ -162,6 +219,8 @@ pub fn decode<R: WireRecord>(bytes: &[u8]) -> Result<R, CodecError> {
     if version == 0 {
         return Err(malformed("version 0 was never written".into()));
     }
+    let body = R::skip_further_fields(version, body)
+        .ok_or_else(|| malformed("a field of its version is missing".into()))?;
     let (record, read) = bincode::decode_from_slice(body, configuration())
         .map_err(|error| malformed(error.to_string()))?;
     if read != body.len() {

@@ -353,7 +353,11 @@ async fn append(
 ) {
     let mut by_partition: HashMap<Partition, (Vec<Record>, Vec<Prepared>)> = HashMap::new();
     for item in prepared {
-        let record = match ingest.config.scans_format.encode(&item.scan) {
+        let encoded = ingest
+            .config
+            .scans_format
+            .encode_as(&item.scan, ingest.config.scan_version);
+        let record = match encoded {
             Ok(value) => Record::keyed(item.scan.person.0.to_be_bytes().to_vec(), value),
             Err(error) => {
                 outcomes[item.index] = Some(Err(Problem::malformed(error.to_string())));

@@ -68,6 +68,7 @@ pub fn config() -> IngestConfig {
         ruleset: Ruleset::edition_4(),
         capacity: 10_000,
         refuse_red_check_ins: true,
+        scan_version: <scan_model::Scan as scan_model::codec::WireRecord>::WRITTEN,
         lateness_days: 31,
         stale_after_ms: 60_000,
         rotating_seconds: 60,

@@ -139,6 +139,7 @@ impl KafkaOptions {
     /// A member of a group.
     pub(crate) fn member(&self, group: &str) -> ClientConfig {
         let mut config = self.reader();
+        let session_ms = self.session_timeout.as_millis();
         config
             .set("group.id", group)
             .set("enable.partition.eof", "false")
@@ -146,11 +147,11 @@ impl KafkaOptions {
             .set("queued.min.messages", "50000")
             .set("fetch.message.max.bytes", (2 << 20).to_string())
             .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", session_ms.to_string())
             .set(
-                "session.timeout.ms",
-                self.session_timeout.as_millis().to_string(),
-            )
-            .set("heartbeat.interval.ms", "1000");
+                "heartbeat.interval.ms",
+                (session_ms / 3).min(1000).to_string(),
+            );
         config
     }
 }

@@ -195,7 +195,7 @@ impl Drop for SecureKafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        script(&["stop", path(&self.folder)]);
+        script(&["stop-now", path(&self.folder)]);
     }
 }
 

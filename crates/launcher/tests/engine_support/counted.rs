@@ -1,5 +1,6 @@
 //! An independent count of everything appended: what raw and each rollup must hold.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use event_log::{Offset, Partition};
@@ -53,9 +54,25 @@ pub struct Counted {
     rollups: BTreeMap<&'static str, BTreeMap<Key, Figures>>,
     pub appended: u64,
     pub duplicates: u64,
+    /// The offsets are not known, so raw rows are compared without them.
+    is_without_offsets: bool,
 }
 
 impl Counted {
+    /// A count of what was acknowledged: whoever sends over HTTP does not learn the offsets.
+    pub fn without_offsets() -> Self {
+        Self {
+            is_without_offsets: true,
+            ..Self::default()
+        }
+    }
+
+    /// Counts an acknowledged scan in a log of so many partitions.
+    pub fn add_acknowledged(&mut self, partitions: u32, scan: &Scan) {
+        let partition = event_log::partition_for(scan.person.0, partitions);
+        self.add(partition, 0, scan);
+    }
+
     /// Counts a scan at its place in the log. Of one partition, the offsets come in order.
     pub fn add(&mut self, partition: Partition, offset: Offset, scan: &Scan) {
         self.appended += 1;
@@ -104,17 +121,28 @@ impl Counted {
         rows.any(|row| (row.0, row.1) == (partition, offset))
     }
 
+    /// Forgets what was counted of a partition; answers its scans.
+    pub fn take_partition(&mut self, partition: Partition) -> HashSet<(u64, u128)> {
+        let taken = self.raw.extract_if(.., |row| row.0 == partition);
+        let taken: HashSet<_> = taken.map(|row| (row.3, row.2.as_u128())).collect();
+        self.seen.retain(|scan| !taken.contains(scan));
+        for groups in self.rollups.values_mut() {
+            groups.retain(|key, _| key[0] != u64::from(partition));
+        }
+        taken
+    }
+
     /// Compares everything in the store with the count; answers what differs, in words.
     pub async fn differences(&self, store: &Store) -> Vec<String> {
         let mut differences = Vec::new();
         let mut expected = self.raw.clone();
         expected.sort_unstable();
-        let stored = raw_rows(store, "scans").await;
+        let stored = self.raw_rows(store, "scans").await;
         if stored != expected {
             differences.push(describe("scans", &expected, &stored));
         }
         let expected: Vec<_> = expected.into_iter().filter(|row| !row.5.is_nil()).collect();
-        let stored = raw_rows(store, "corrections").await;
+        let stored = self.raw_rows(store, "corrections").await;
         if stored != expected {
             differences.push(describe("corrections", &expected, &stored));
         }
@@ -137,6 +165,31 @@ impl Counted {
         differences
     }
 
+    async fn raw_rows(&self, store: &Store, table: &str) -> Vec<RawRow> {
+        #[derive(Deserialize)]
+        struct Row {
+            row: RawRow,
+        }
+        let original = if table == "scans" {
+            "corrects"
+        } else {
+            "original"
+        };
+        let offset = if self.is_without_offsets {
+            "toUInt64(0)"
+        } else {
+            "log_offset"
+        };
+        let sql = format!(
+        "SELECT tuple(log_partition, {offset}, scan_id, person, toUnixTimestamp64Milli(event_time), {original}) AS row
+         FROM {table} SETTINGS output_format_json_named_tuples_as_objects = 0"
+    );
+        let rows: Vec<Row> = store.rows(&sql, &[]).await.expect("the rows are read");
+        let mut rows: Vec<_> = rows.into_iter().map(|row| row.row).collect();
+        rows.sort_unstable();
+        rows
+    }
+
     fn expected(&self, table: &str, by_hour: bool) -> BTreeMap<Key, (Vec<u64>, u64, u64)> {
         let length = DAY_SUMS.len() + if by_hour { HOUR_SUMS.len() } else { 0 };
         let groups = self.rollups.get(table).into_iter().flatten();
@@ -154,7 +207,9 @@ impl Figures {
     fn add(&mut self, scan: &Scan) {
         let is_refused = scan.disposition == Disposition::Refused;
         let is_fever = scan.band == TemperatureBand::Fever;
-        let age = scan.birth_year.map(|year| 2026 - i32::from(year));
+        let age = scan
+            .birth_year
+            .map(|year| scan.event_time.shanghai_year() - year as i16);
         let counted = !is_refused;
         let conditions = [
             counted,
@@ -183,26 +238,6 @@ impl Figures {
             self.fever_people.insert(scan.person.0);
         }
     }
-}
-
-async fn raw_rows(store: &Store, table: &str) -> Vec<RawRow> {
-    #[derive(Deserialize)]
-    struct Row {
-        row: RawRow,
-    }
-    let original = if table == "scans" {
-        "corrects"
-    } else {
-        "original"
-    };
-    let sql = format!(
-        "SELECT tuple(log_partition, log_offset, scan_id, person, toUnixTimestamp64Milli(event_time), {original}) AS row
-         FROM {table} SETTINGS output_format_json_named_tuples_as_objects = 0"
-    );
-    let rows: Vec<Row> = store.rows(&sql, &[]).await.expect("the rows are read");
-    let mut rows: Vec<_> = rows.into_iter().map(|row| row.row).collect();
-    rows.sort_unstable();
-    rows
 }
 
 async fn rollup(
@@ -239,16 +274,26 @@ async fn rollup(
         .collect()
 }
 
-/// The first few rows that only one side has.
-fn describe<T: std::fmt::Debug + PartialEq>(table: &str, expected: &[T], stored: &[T]) -> String {
-    let lacking: Vec<_> = expected
-        .iter()
-        .filter(|row| !stored.contains(row))
-        .collect();
-    let surplus: Vec<_> = stored
-        .iter()
-        .filter(|row| !expected.contains(row))
-        .collect();
+/// The first few rows that only one side has. Both are in order; a row that stands twice counts twice.
+fn describe<T: std::fmt::Debug + Ord>(table: &str, expected: &[T], stored: &[T]) -> String {
+    let (mut lacking, mut surplus) = (Vec::new(), Vec::new());
+    let (mut left, mut right) = (expected.iter().peekable(), stored.iter().peekable());
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (Some(a), Some(b)) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => break,
+        };
+        match order {
+            Ordering::Less => lacking.extend(left.next()),
+            Ordering::Greater => surplus.extend(right.next()),
+            Ordering::Equal => {
+                left.next();
+                right.next();
+            }
+        }
+    }
     format!(
         "{table}: {} rows expected, {} stored; {} are missing or less, such as {:?}; {} are surplus or more, such as {:?}",
         expected.len(),

@@ -20,6 +20,7 @@ use event_log::local::LocalOptions;
 use event_log::{Cleanup, LocalLog, SharedLog, TopicConfig};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -95,7 +96,8 @@ impl Engine {
         self.child = Some((child, stdin));
     }
 
-    fn is_ready(&self) -> bool {
+    /// Whether it answers.
+    pub fn is_ready(&self) -> bool {
         let ping = || -> std::io::Result<bool> {
             let mut stream = TcpStream::connect(self.address)?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -113,6 +115,22 @@ impl Engine {
             child.kill().expect("the child is killed");
             child.wait().expect("the child is reaped");
         }
+    }
+
+    /// SIGSTOP: the process stays as it is until it may go on. What reaches its sockets waits there.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let (child, _) = self.child.as_ref().expect("it runs");
+        let pid = Pid::from_raw(child.id() as i32).expect("a process id");
+        kill_process(pid, signal).expect("the process is there");
     }
 
     /// Whether the process is still the one that was started.
