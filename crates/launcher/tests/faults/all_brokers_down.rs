@@ -8,11 +8,16 @@ use crate::cluster_support::scenario::{Scenario, short_or_long};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv1_all_brokers_down() {
     let mut scenario = Scenario::start(2, 2).await;
+    // A node that has stopped in order has a snapshot.
+    scenario.load.outage_begins();
+    scenario.ingest[0].stop().await;
+    scenario.ingest[0].start(&scenario.cluster).await;
+    scenario.load.outage_ends();
     tokio::time::sleep(Duration::from_secs(3)).await;
     scenario.cluster.kafka.kill(1);
     let away = short_or_long(10, 60);
     tokio::time::sleep(away / 2).await;
-    // Without brokers a node starts with what it has on its disk.
+    // Without brokers it starts with what it has on its disk.
     scenario.load.outage_begins();
     let victim = &mut scenario.ingest[0];
     victim.kill();

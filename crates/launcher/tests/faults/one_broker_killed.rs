@@ -29,6 +29,6 @@ async fn inv1_one_broker_killed() {
         tokio::time::sleep(FAILOVER).await;
         scenario.load.outage_ends();
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     scenario.conclude().await;
 }

@@ -74,8 +74,8 @@ pub fn schedule(seed: u64, lasts: Duration) -> Vec<(Duration, Fault)> {
         }
         let kind = kinds.pop().unwrap_or_default();
         let fault = draw(kind, &mut random);
+        steps.push((at, fault));
         at += fault.lasts();
-        steps.push((at - fault.lasts(), fault));
     }
 }
 

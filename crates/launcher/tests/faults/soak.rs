@@ -60,9 +60,9 @@ async fn strike(scenario: &mut Scenario, fault: Fault) {
         }
         Fault::AllAggregatorsKilledAfterAnInsert => {
             let held = cluster.proxy.hold_next_insert().await;
-            aggregators
-                .iter_mut()
-                .for_each(|aggregator| aggregator.kill());
+            for aggregator in aggregators.iter_mut() {
+                aggregator.kill();
+            }
             drop(held);
             for aggregator in aggregators {
                 aggregator.start(cluster).await;
