@@ -22,7 +22,10 @@ impl Aggregator {
                     self.arrivals.insert(partition);
                     return Ok(true);
                 }
-                Err(AggregatorError::Log(LogError::NotAssigned(_))) => self.let_go(partition),
+                // It went meanwhile; where it has come again since, it is among the arrivals again.
+                Err(AggregatorError::Log(LogError::NotAssigned(_))) => {
+                    self.assigned.remove(&partition);
+                }
                 Err(error) => return Err(error),
             }
         }
