@@ -257,7 +257,10 @@ async fn compare_settled(
     loop {
         let findings = admin.compare(declared, options.durability()).await;
         let is_settling = match &findings {
-            Ok(findings) => findings.iter().any(|finding| finding.setting == "topic"),
+            // A broker that does not know a topic yet lists it as missing, or without any setting.
+            Ok(findings) => findings
+                .iter()
+                .any(|finding| finding.setting == "topic" || finding.found == "unset"),
             Err(error) => error.is_retryable(),
         };
         if !is_settling || tokio::time::Instant::now() >= deadline {

@@ -1,15 +1,14 @@
-//! Claim: an aggregator whose group's positions were deleted refuses to count again, and says so; once the positions are set
-//! to what the store holds, everything is counted once.
+//! Claim: an aggregator whose group's positions were deleted, pending ranges with them, refuses to count again, and says so; once
+//! `tongxing positions restore` has set them by what the store holds, everything is counted once.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::time::Duration;
 
 use aggregator::{GROUP, SCANS};
 use serde::Deserialize;
 
 use crate::cluster_support::scenario::{Scenario, short_or_long};
-use crate::cluster_support::{PARTITIONS, wait_until};
+use crate::cluster_support::{Cluster, PARTITIONS, wait_until};
 
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 
@@ -24,9 +23,16 @@ struct Stored {
 async fn inv1_group_offsets_deleted() {
     let mut scenario = Scenario::start(1, 2).await;
     tokio::time::sleep(short_or_long(4, 30)).await;
+    // Killed in the middle of an insert, so that what was pending is known to the deleted positions alone.
+    let held = scenario.cluster.proxy.hold_next_insert().await;
     for aggregator in &mut scenario.aggregators {
-        aggregator.stop().await;
+        aggregator.kill();
     }
+    drop(held);
+    wait_until("the killed members are forgotten", async || {
+        is_empty(&scenario.cluster)
+    })
+    .await;
     let before = stored(&scenario).await;
     assert_eq!(before.len(), PARTITIONS as usize, "{before:?}");
     let cluster = &scenario.cluster;
@@ -55,33 +61,23 @@ async fn inv1_group_offsets_deleted() {
         assert!(log.contains("beyond the group's position"), "{log}");
         aggregator.kill();
     }
-    // All was settled when the aggregators stopped, so each partition goes on behind its newest row.
-    let positions = before.iter().fold(String::new(), |mut text, stored| {
-        let _ = writeln!(text, "{SCANS},{},{}", stored.partition, stored.next);
-        text
-    });
-    let file = cluster.path("positions.csv");
-    std::fs::write(&file, positions).unwrap();
-    let file = file.display().to_string();
-    let group_is_empty = async || {
-        let described = cluster.kafka_tool(GROUPS, &["--group", GROUP, "--describe", "--state"]);
-        described.contains("Empty")
-    };
-    wait_until("the killed members are forgotten", group_is_empty).await;
-    let reset = [
-        "--group",
-        GROUP,
-        "--reset-offsets",
-        "--from-file",
-        &file,
-        "--execute",
-    ];
-    cluster.kafka_tool(GROUPS, &reset);
+    wait_until("the killed members are forgotten", async || {
+        is_empty(cluster)
+    })
+    .await;
+    let restored = cluster.run(&["positions", "restore"]);
+    assert!(restored.status.success(), "{restored:?}");
     for aggregator in &mut scenario.aggregators {
         aggregator.start(cluster).await;
     }
     tokio::time::sleep(short_or_long(4, 30)).await;
     scenario.conclude().await;
+}
+
+/// Whether the group has no members.
+fn is_empty(cluster: &Cluster) -> bool {
+    let described = cluster.kafka_tool(GROUPS, &["--group", GROUP, "--describe", "--state"]);
+    described.contains("Empty")
 }
 
 /// Up to where raw has each partition, and how many rows.
