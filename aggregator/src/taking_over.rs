@@ -10,17 +10,21 @@ use crate::watermark::Watermark;
 use crate::{GROUP, SCANS, dead_letters};
 
 impl Aggregator {
-    /// Takes over what has come. What cannot be taken over now, because the store or the log is away, waits; answers whether
-    /// anything does.
+    /// Takes over what has come, each partition at most once. What cannot be taken over now, because the store or the log is away or
+    /// the group is changing, waits for the next call, and the member polls in between; answers whether anything does.
     pub(crate) async fn take_over_arrivals(&mut self) -> Result<bool, AggregatorError> {
-        while let Some(partition) = self.arrivals.pop_first() {
+        for partition in self.arrivals.clone() {
+            // It may have gone while another was being taken over.
+            if !self.arrivals.remove(&partition) {
+                continue;
+            }
             match self.take_over(partition).await {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => {
                     tracing::warn!(partition, %error, "a partition waits to be taken over");
                     self.assigned.remove(&partition);
                     self.arrivals.insert(partition);
-                    return Ok(true);
+                    break;
                 }
                 // It went meanwhile; where it has come again since, it is among the arrivals again.
                 Err(AggregatorError::Log(LogError::NotAssigned(_))) => {
@@ -29,7 +33,7 @@ impl Aggregator {
                 Err(error) => return Err(error),
             }
         }
-        Ok(false)
+        Ok(!self.arrivals.is_empty())
     }
 
     /// Forgets a partition that is another's now.
