@@ -170,12 +170,7 @@ async fn forward(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Resp
         _ => Full::new(body).boxed(),
     };
     let sent = shared.client.request(Request::from_parts(head, body)).await;
-    let (head, body) = sent
-        .map_err(|error| {
-            eprintln!("UPSTREAM {error:?}");
-            Cut
-        })?
-        .into_parts();
+    let (head, body) = sent.map_err(|_| Cut)?.into_parts();
     let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
     if is_insert {
         shared.inserts.fetch_add(1, Ordering::Relaxed);
