@@ -164,6 +164,12 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some((child, _)) = &mut self.child
+            && let Ok(Some(status)) = child.try_wait()
+        {
+            println!("the engine had ended by itself: {status}");
+        }
         self.kill();
     }
 }
