@@ -70,6 +70,9 @@ impl KafkaOptions {
             .set_log_level(RDKafkaLogLevel::Info)
             .set("statistics.interval.ms", "5000")
             .set("reconnect.backoff.max.ms", "1000")
+            // What a broker told of topics and leaders is asked again this often.
+            .set("topic.metadata.refresh.interval.ms", "10000")
+            .set("metadata.max.age.ms", "30000")
             .set("socket.keepalive.enable", "true")
             // A broker that vanished without a word is noticed by this.
             .set("socket.timeout.ms", "10000");

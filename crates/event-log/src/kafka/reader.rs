@@ -77,7 +77,15 @@ impl Readers {
         let (asking, topic) = (Arc::clone(&self.asking), topic.to_owned());
         ask(move || {
             let client = &asking.client;
-            let answer = client.fetch_watermarks(&topic, partition as i32, ASK_TIMEOUT);
+            let watermarks = || client.fetch_watermarks(&topic, partition as i32, ASK_TIMEOUT);
+            let mut answer = watermarks();
+            // A broker that has only just started may leave partitions out of what it tells of a topic, and the client believes
+            // that for minutes.
+            if let Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownPartition)) = answer {
+                answer = client
+                    .fetch_metadata(Some(&topic), ASK_TIMEOUT)
+                    .and_then(|_| watermarks());
+            }
             let (start, end) = asking.settle("ask for a partition's bounds", answer)?;
             Ok(Bounds {
                 start: start.max(0) as Offset,
