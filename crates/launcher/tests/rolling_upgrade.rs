@@ -13,15 +13,13 @@ use std::time::{Duration, Instant};
 use cluster_support::engine_support::program;
 use cluster_support::scenario::{Scenario, short_or_long};
 use cluster_support::wait_until;
-use tempfile::TempDir;
 
 /// Of the next build's scans.
 const NEXT_VERSION: &str = "2";
 
-/// This build and the one after it, each as a file that nothing replaces.
+/// The build after this one, as a file that nothing replaces.
 struct Builds {
     next: PathBuf,
-    _folder: TempDir,
 }
 
 /// Builds the next version where everything else was built, so that only what differs is compiled; puts the program that
@@ -35,8 +33,10 @@ fn builds() -> &'static Builds {
             .parent()
             .and_then(Path::parent)
             .expect("the target folder");
-        let folder = tempfile::tempdir_in(target).unwrap();
-        let (current, next) = (folder.path().join("current"), folder.path().join("next"));
+        // The same files at each run, so that runs do not add up.
+        let folder = target.join("rolling-upgrade");
+        std::fs::create_dir_all(&folder).unwrap();
+        let (current, next) = (folder.join("current"), folder.join("next"));
         std::fs::copy(built, &current).unwrap();
         let mut build = Command::new(env!("CARGO"));
         build
@@ -54,10 +54,7 @@ fn builds() -> &'static Builds {
             "the next build took {:.1} s",
             started.elapsed().as_secs_f64()
         );
-        Builds {
-            next,
-            _folder: folder,
-        }
+        Builds { next }
     })
 }
 

@@ -10,7 +10,6 @@ use crate::cluster_support::scenario::{Scenario, short_or_long};
 const FAILOVER: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "three brokers: make test-long, or --include-ignored for its short form"]
 async fn inv1_one_broker_killed() {
     let mut scenario = Scenario::with_brokers(3, 2, 2).await;
     let kills = short_or_long(1, 4).as_secs();

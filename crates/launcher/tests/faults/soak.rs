@@ -15,7 +15,6 @@ use crate::schedule::{Fault, schedule};
 const FAILOVER: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "ten minutes over three brokers: make test-long, or --include-ignored for its short form"]
 async fn inv1_soak() {
     let mut scenario = Scenario::with_brokers(3, 2, 2).await;
     let lasts = Duration::from_secs(if is_long() { 600 } else { 60 });
