@@ -4,7 +4,7 @@
 //!
 //! 1. *gather* records of each assigned partition, up to a number or a time (`batch_size`);
 //! 2. *seal* them: decode, drop what was seen before ([`window`]), encode once (`sealing`, [`sealed`]);
-//! 3. *record* the pending range beside the group's position ([`pending`]);
+//! 3. *record* the pending range beside the group's position ([`pending`], `recording`);
 //! 4. *insert* each sealed batch whole;
 //! 5. *prove*: where the engine was restarted meanwhile, or an insert's outcome is unknown, count the range's rows in raw, send
 //!    what is missing, compare the touched rollup slices with raw and rebuild those that differ (`settling`, [`recovery`]);
@@ -27,6 +27,7 @@ mod patience;
 pub mod pending;
 pub mod pipeline;
 pub mod positions;
+mod recording;
 pub mod recovery;
 pub mod replay;
 mod retry;

@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use event_log::{
-    Committed, Consumer, ConsumerEvent, LogError, Offset, Partition, SharedLog, StoredRecord,
-};
-use scan_model::Timestamp;
+use event_log::{Consumer, ConsumerEvent, LogError, Offset, Partition, SharedLog, StoredRecord};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use warehouse::ownership::Epoch;
@@ -15,16 +12,13 @@ use warehouse::{Store, StoreError};
 
 use crate::batch_size::BatchSize;
 use crate::dissolved::Follower;
-use crate::pending::{Pending, PendingError, settled};
+use crate::pending::PendingError;
 use crate::recovery::BootMark;
 use crate::retry::retry;
 use crate::sealed::SealedBatch;
 use crate::watermark::Watermark;
 use crate::window::Window;
 use crate::{GROUP, SCANS};
-
-/// How often a commit is tried again while the group rebalances.
-const REBALANCE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How the aggregator runs.
 #[derive(Debug, Clone)]
@@ -338,71 +332,5 @@ impl Aggregator {
             outcome?;
         }
         Ok(())
-    }
-
-    /// Records what is about to be inserted. Batches of partitions that are another's by now are left out.
-    pub(crate) async fn record_pending(
-        &mut self,
-        batches: &mut Vec<SealedBatch>,
-    ) -> Result<(), AggregatorError> {
-        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
-            let pending = Pending {
-                first: batch.first,
-                next: batch.next,
-                recorded_at: Timestamp::now(),
-            };
-            self.record(batch.partition, pending.to_commit()).await?;
-        }
-        self.keep_ours(batches);
-        Ok(())
-    }
-
-    /// The claim under which a partition's batches are sent. Without one nothing passes that anyone has claimed.
-    pub(crate) fn epoch(&self, partition: Partition) -> Epoch {
-        self.assigned
-            .get(&partition)
-            .map_or(Epoch(0), |assigned| assigned.epoch)
-    }
-
-    /// Moves the group's position behind settled batches.
-    pub(crate) async fn commit(&mut self, batches: &[SealedBatch]) -> Result<(), AggregatorError> {
-        for batch in batches {
-            self.record(batch.partition, settled(batch.next)).await?;
-            if let Some(assigned) = self.assigned.get_mut(&batch.partition) {
-                self.rows_total.increment(batch.len() as u64);
-                // More may carry the newest record's own millisecond.
-                assigned.watermark.raise(Timestamp(batch.newest.0 - 1));
-            }
-        }
-        Ok(())
-    }
-
-    /// Records a position. Where that is refused the partition is taken over anew, if it is still this member's at all; the
-    /// others go on.
-    async fn record(
-        &mut self,
-        partition: Partition,
-        committed: Committed,
-    ) -> Result<(), AggregatorError> {
-        while self.assigned.contains_key(&partition) {
-            match self.consumer.commit(partition, committed.clone()).await {
-                Err(LogError::Rebalancing(_)) => self.hold_still(REBALANCE_INTERVAL).await?,
-                Err(LogError::NotAssigned(_)) => {
-                    tracing::warn!(
-                        partition,
-                        "a commit was refused: the partition is taken over anew, or another's"
-                    );
-                    self.let_go(partition);
-                    self.arrivals.insert(partition);
-                }
-                outcome => return Ok(outcome?),
-            }
-        }
-        Ok(())
-    }
-
-    /// Leaves out batches of partitions that are another's by now: the next owner settles them.
-    pub(crate) fn keep_ours(&self, batches: &mut Vec<SealedBatch>) {
-        batches.retain(|batch| self.assigned.contains_key(&batch.partition));
     }
 }

@@ -165,18 +165,6 @@ impl LocalLog {
         self.positions.get(group, topic, partition)
     }
 
-    /// Records a group's position on behalf of a group that has no members; durable on return.
-    pub fn set_position(
-        &self,
-        group: &str,
-        topic: &str,
-        partition: Partition,
-        committed: &Committed,
-    ) -> Result<(), LogError> {
-        self.partition(topic, partition)?;
-        self.positions.set(group, topic, partition, committed)
-    }
-
     fn topic(&self, name: &str) -> Result<&Arc<Topic>, LogError> {
         self.topics
             .get(name)

@@ -2,42 +2,45 @@
 //! is back, through restarts, within a bound.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/failing_log.rs"]
+mod failing_log;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use event_log::local::LocalOptions;
 use event_log::{
-    Appended, Bounds, Cleanup, Committed, Consumer, EventLog, LocalLog, LogError, Offset,
-    Partition, PartitionReader, Record, SharedLog, Spool, SpoolOptions, Taken, TopicConfig,
+    Cleanup, LocalLog, LogError, Partition, Record, SharedLog, Spool, SpoolOptions, Taken,
+    TopicConfig,
 };
+use failing_log::{FailingLog, Mood};
 
 const TOPIC: &str = "scans";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const WORKS: u8 = 0;
-const REFUSES: u8 = 1;
-const HANGS: u8 = 2;
-const IS_FULL: u8 = 3;
-
 /// A log whose appends do what the test says.
 struct Moody {
-    inner: LocalLog,
-    mood: AtomicU8,
+    inner: SharedLog,
+    log: SharedLog,
+    mood: Mood,
 }
 
 impl Moody {
-    fn open(folder: &Path) -> Arc<Self> {
+    fn open(folder: &Path) -> Self {
         let topic = TopicConfig::new(TOPIC, 2, Cleanup::KEEP);
         let (inner, _) = LocalLog::open(folder, vec![topic], &LocalOptions::default()).unwrap();
-        let mood = AtomicU8::new(WORKS);
-        Arc::new(Self { inner, mood })
+        let inner: SharedLog = Arc::new(inner);
+        let mood = Mood::default();
+        let log = Arc::new(FailingLog {
+            inner: Arc::clone(&inner),
+            mood: mood.clone(),
+        });
+        Self { inner, log, mood }
     }
 
     fn set(&self, mood: u8) {
-        self.mood.store(mood, Ordering::SeqCst);
+        self.mood.set(mood);
     }
 
     /// Every value of a partition, in order.
@@ -54,72 +57,6 @@ impl Moody {
     }
 }
 
-#[async_trait]
-impl EventLog for Moody {
-    fn topics(&self) -> Vec<TopicConfig> {
-        self.inner.topics()
-    }
-
-    fn partitions(&self, topic: &str) -> Result<u32, LogError> {
-        self.inner.partitions(topic)
-    }
-
-    async fn append(
-        &self,
-        topic: &str,
-        partition: Partition,
-        records: Vec<Record>,
-    ) -> Result<Appended, LogError> {
-        loop {
-            match self.mood.load(Ordering::SeqCst) {
-                WORKS => return self.inner.append(topic, partition, records).await,
-                REFUSES => return Err(LogError::Unavailable("the test says so".into())),
-                IS_FULL => return Err(LogError::Full),
-                _ => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    }
-
-    async fn bounds(&self, topic: &str, partition: Partition) -> Result<Bounds, LogError> {
-        self.inner.bounds(topic, partition).await
-    }
-
-    async fn read(
-        &self,
-        topic: &str,
-        partition: Partition,
-        from: Offset,
-    ) -> Result<Box<dyn PartitionReader>, LogError> {
-        self.inner.read(topic, partition, from).await
-    }
-
-    async fn subscribe(&self, group: &str, topic: &str) -> Result<Box<dyn Consumer>, LogError> {
-        self.inner.subscribe(group, topic).await
-    }
-
-    async fn committed(
-        &self,
-        group: &str,
-        topic: &str,
-        partition: Partition,
-    ) -> Result<Option<Committed>, LogError> {
-        self.inner.committed(group, topic, partition).await
-    }
-
-    async fn set_committed(
-        &self,
-        group: &str,
-        topic: &str,
-        partition: Partition,
-        committed: Committed,
-    ) -> Result<(), LogError> {
-        let inner = &self.inner;
-        inner
-            .set_committed(group, topic, partition, committed)
-            .await
-    }
-}
-
 fn options(folder: &Path) -> SpoolOptions {
     SpoolOptions {
         folder: folder.to_owned(),
@@ -129,9 +66,8 @@ fn options(folder: &Path) -> SpoolOptions {
     }
 }
 
-fn open(log: &Arc<Moody>, options: SpoolOptions) -> Spool {
-    let log: SharedLog = Arc::clone(log) as SharedLog;
-    let (spool, _) = Spool::start(log, options).unwrap();
+fn open(log: &Moody, options: SpoolOptions) -> Spool {
+    let (spool, _) = Spool::start(Arc::clone(&log.log), options).unwrap();
     spool.open_gate();
     spool
 }
@@ -160,12 +96,12 @@ async fn inv7_while_the_log_refuses_records_are_spooled_and_then_flow_on_in_orde
     let log = Moody::open(&folder.path().join("log"));
     let spool = open(&log, options(&folder.path().join("spool")));
     assert_eq!(append(&spool, 0, 0..10).await, 0, "they go straight");
-    log.set(REFUSES);
+    log.set(Mood::AWAY);
     assert_eq!(append(&spool, 0, 10..200).await, 190);
     assert_eq!(spool.state().records, 190);
     assert!(spool.state().oldest_ms.is_some());
     assert_eq!(append(&spool, 1, 0..5).await, 5);
-    log.set(WORKS);
+    log.set(Mood::WORKS);
     assert!(spool.wait_empty(PATIENCE).await);
     assert_eq!(
         append(&spool, 0, 200..210).await,
@@ -183,14 +119,14 @@ async fn inv7_a_log_that_hangs_holds_up_one_append_for_the_patience_and_no_other
     let folder = tempfile::tempdir().unwrap();
     let log = Moody::open(&folder.path().join("log"));
     let spool = open(&log, options(&folder.path().join("spool")));
-    log.set(HANGS);
+    log.set(Mood::HANGS);
     let started = Instant::now();
     assert_eq!(append(&spool, 0, 0..1).await, 1);
     let first = started.elapsed();
     assert!(first >= Duration::from_millis(200), "{first:?}");
     assert_eq!(append(&spool, 0, 1..50).await, 49);
     assert_eq!(spool.state().spooling, 1);
-    log.set(WORKS);
+    log.set(Mood::WORKS);
     assert!(spool.wait_empty(PATIENCE).await);
     assert_eq!(log.values(0).await, expected(0..50));
 }
@@ -199,7 +135,7 @@ async fn inv7_a_log_that_hangs_holds_up_one_append_for_the_patience_and_no_other
 async fn inv7_what_is_spooled_outlives_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let log = Moody::open(&folder.path().join("log"));
-    log.set(REFUSES);
+    log.set(Mood::AWAY);
     let spool = open(&log, options(&folder.path().join("spool")));
     assert_eq!(append(&spool, 0, 0..100).await, 100);
     drop(spool);
@@ -207,8 +143,7 @@ async fn inv7_what_is_spooled_outlives_the_process() {
         // The tasks of the former let go of the folder a moment after it.
         let started = Instant::now();
         loop {
-            let log: SharedLog = Arc::clone(&log) as SharedLog;
-            match Spool::start(log, options(&folder.path().join("spool"))) {
+            match Spool::start(Arc::clone(&log.log), options(&folder.path().join("spool"))) {
                 Ok((spool, _)) => break spool,
                 Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
             }
@@ -216,7 +151,7 @@ async fn inv7_what_is_spooled_outlives_the_process() {
         }
     };
     assert_eq!(spool.state().records, 100);
-    log.set(WORKS);
+    log.set(Mood::WORKS);
     assert_eq!(append(&spool, 0, 100..101).await, 1, "the gate is closed");
     assert_eq!(log.values(0).await, expected(0..0));
     spool.open_gate();
@@ -228,7 +163,7 @@ async fn inv7_what_is_spooled_outlives_the_process() {
 async fn inv6_the_spool_is_bounded_and_gives_its_space_back() {
     let folder = tempfile::tempdir().unwrap();
     let log = Moody::open(&folder.path().join("log"));
-    log.set(REFUSES);
+    log.set(Mood::AWAY);
     let spool = open(&log, options(&folder.path().join("spool")));
     let large = |number: u8| vec![Record::unkeyed(vec![number; 100_000])];
     let mut taken = 0;
@@ -240,10 +175,10 @@ async fn inv6_the_spool_is_bounded_and_gives_its_space_back() {
     };
     assert!(matches!(refusal, LogError::Full), "{refusal}");
     assert_eq!(taken, 10, "a bound of 1 MiB");
-    log.set(WORKS);
+    log.set(Mood::WORKS);
     assert!(spool.wait_empty(PATIENCE).await);
     assert_eq!(log.inner.bounds(TOPIC, 0).await.unwrap().end, 10);
-    log.set(REFUSES);
+    log.set(Mood::AWAY);
     assert_eq!(
         spool.append(TOPIC, 0, large(11)).await.unwrap(),
         Taken::Spooled
@@ -255,10 +190,10 @@ async fn a_log_without_room_for_the_moment_keeps_taking_records_straight() {
     let folder = tempfile::tempdir().unwrap();
     let log = Moody::open(&folder.path().join("log"));
     let spool = open(&log, options(&folder.path().join("spool")));
-    log.set(IS_FULL);
+    log.set(Mood::FULL);
     assert_eq!(append(&spool, 0, 0..3).await, 3);
     assert_eq!(spool.state().spooling, 0);
-    log.set(WORKS);
+    log.set(Mood::WORKS);
     assert_eq!(append(&spool, 0, 3..4).await, 0);
     assert!(spool.wait_empty(PATIENCE).await);
     let mut values = log.values(0).await;

@@ -21,7 +21,8 @@ use warehouse::retention::Retention;
 
 use crate::cluster_options::{AggregatorOptions, IngestOptions, LogOptions, TopicsOptions};
 use crate::config::{check_listen, check_range};
-use crate::local::{aggregate, snapshot_max_age, store_of, write_snapshots};
+use crate::local::{aggregate, store_of};
+use crate::snapshots::{snapshot_max_age, write_snapshots};
 use crate::{keys, stopping};
 
 /// How long a service waits between two tries to reach Kafka at its start.
@@ -30,6 +31,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_secs(4);
 /// How long a node waits for Kafka where it has just heard from it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait before topics that were not fit are compared again: a broker that has only just started may lack some.
+const UNFIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a node that stops waits for its spool to be passed on; the rest is passed on after its next start.
 const SPOOL_DRAIN: Duration = Duration::from_secs(5);
 /// How often an aggregator says up to when its partitions are counted.
@@ -147,7 +150,7 @@ async fn open_spool_when_fit(cluster: KafkaCluster, ingest: Arc<Ingest>) {
             Err(error) => {
                 tracing::error!(error = %format!("{error:#}"), "scans stay in the spool");
                 ingest.set_durability(format!("spool only: {error:#}"));
-                tokio::time::sleep(PATIENCE).await;
+                tokio::time::sleep(UNFIT_INTERVAL).await;
             }
         }
     }

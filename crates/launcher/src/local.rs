@@ -23,10 +23,8 @@ use warehouse::{Cluster, Store, StoreConfig, Topology, retention, schema};
 use crate::cli::{QueryOptions, StoreOptions};
 use crate::config::{LocalConfig, LocalOptions, check_listen};
 use crate::keys::{self, Keys};
+use crate::snapshots::{snapshot_max_age, write_snapshots};
 use crate::{engine, stopping};
-
-/// How often the status snapshot is written.
-const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// A running local deployment.
 pub struct Deployment {
@@ -249,11 +247,6 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
     }
 }
 
-/// Half of the compacted topics' delete retention: a tombstone that an older snapshot missed may be gone.
-pub fn snapshot_max_age() -> Duration {
-    Duration::from_secs(u64::from(Retention::default().tombstone_days) * 86_400 / 2)
-}
-
 /// Where the local deployment's store is.
 pub fn store_config(config: &LocalConfig) -> Result<StoreConfig> {
     let embedded = || format!("http://{}", config.clickhouse_listen);
@@ -331,23 +324,6 @@ async fn prepare(
     schema::check_fingerprint(store, fingerprint).await?;
     retention::apply(store, retention).await?;
     Ok(aggregator::names::write_divisions(store).await?)
-}
-
-/// Writes the status snapshot now and then.
-pub async fn write_snapshots(ingest: Arc<Ingest>, stopped: watch::Receiver<bool>) {
-    let mut interval = tokio::time::interval(SNAPSHOT_INTERVAL);
-    interval.tick().await;
-    loop {
-        interval.tick().await;
-        if *stopped.borrow() {
-            return;
-        }
-        let ingest = Arc::clone(&ingest);
-        let written = tokio::task::spawn_blocking(move || ingest.write_snapshot()).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(%error, "the status snapshot was not written");
-        }
-    }
 }
 
 /// How long a store may take to answer for the first time.

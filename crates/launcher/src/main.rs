@@ -16,6 +16,7 @@ mod local;
 mod positions;
 mod replay;
 mod restore;
+mod snapshots;
 mod stopping;
 mod telemetry;
 mod tool_log;

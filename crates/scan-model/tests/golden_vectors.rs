@@ -2,51 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod sample;
+
 use proptest::prelude::*;
+use sample::{PERSON, scan};
 use scan_model::codec::{self, CodecError, WireRecord};
 use scan_model::enrolment::{Enrolment, Sex, Verification};
 use scan_model::mask::{MaskedName, MaskedPhone};
 use scan_model::person::Identity;
-use scan_model::scan::{Carrier, Direction, Disposition, ShownStatus, TemperatureBand};
-use scan_model::{
-    Category, CategorySet, CodeRevocation, Colour, Fact, PersonId, Scan, ScanId, ScanKind, SiteId,
-    SiteKind, SiteRef, Timestamp, VenueType,
-};
-
-const PERSON: PersonId = PersonId(0x0123_4567_89AB_CDEF);
-
-fn scan() -> Scan {
-    Scan {
-        scan_id: ScanId(0x019A_A5B0_0000_7000_8000_0000_0000_0001),
-        person: PERSON,
-        kind: ScanKind::TemperatureScreening,
-        site: Some(SiteRef {
-            kind: SiteKind::Venue,
-            id: SiteId(42),
-        }),
-        checkpoint: 2,
-        region: 440_106_003,
-        venue_type: VenueType::Mall,
-        direction: Direction::In,
-        band: TemperatureBand::Fever,
-        decidegrees: Some(381),
-        shown: ShownStatus {
-            colour: Colour::RED,
-            categories: CategorySet::EMPTY.with(Category::CloseContact),
-            version: 3,
-        },
-        disposition: Disposition::Referred,
-        sex: Sex::Female,
-        birth_year: Some(1990),
-        carrier: Carrier::PaperCode,
-        operator: 7,
-        event_time: Timestamp(1_641_772_800_000),
-        received_at: Timestamp(1_641_772_800_250),
-        corrects: Some(ScanId(0x019A_A5B0_0000_7000_8000_0000_0000_0002)),
-        party: Some(9),
-        synthetic: true,
-    }
-}
+use scan_model::{Category, CodeRevocation, Fact, Scan, Timestamp};
 
 fn fact() -> Fact {
     Fact {

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../../../crates/event-log/tests/support/failing_log.rs"]
 pub mod failing_log;
 pub mod openapi;
 pub mod refusals;

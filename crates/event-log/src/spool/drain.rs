@@ -77,7 +77,7 @@ impl Drain<'_> {
         loop {
             let batch = reader.next(BATCH_BYTES, Duration::ZERO).await?;
             let Some(last) = batch.last() else {
-                self.note()?;
+                self.note().await?;
                 return Ok(());
             };
             let behind = last.offset + 1;
@@ -85,7 +85,7 @@ impl Drain<'_> {
             self.next = behind;
             self.count(&batch, reader.as_mut()).await;
             if self.noted_at.elapsed() >= NOTE_INTERVAL {
-                self.note()?;
+                self.note().await?;
             }
         }
     }
@@ -124,7 +124,7 @@ impl Drain<'_> {
     }
 
     /// Notes how far the spool has been passed on, and gives its space back. A note that fails leads to copies after a restart.
-    fn note(&mut self) -> Result<(), LogError> {
+    async fn note(&mut self) -> Result<(), LogError> {
         if self.noted == self.next {
             return Ok(());
         }
@@ -136,7 +136,8 @@ impl Drain<'_> {
             metadata: String::new(),
         };
         let local = &self.shared.local;
-        if let Err(error) = local.set_position(GROUP, topic, *partition, &committed) {
+        let noted = local.set_committed(GROUP, topic, *partition, committed);
+        if let Err(error) = noted.await {
             tracing::warn!(topic, partition, %error, "what was passed on is not noted");
         }
         self.noted = self.next;

@@ -1,4 +1,5 @@
-//! A log that can be told to refuse or to hang.
+//! A log that can be told to refuse or to hang. Tests of other crates include this file by its path.
+#![allow(dead_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,6 +21,8 @@ impl Mood {
     pub const HANGS: u8 = 2;
     /// Appends are refused for the moment; nothing else is answered.
     pub const AWAY: u8 = 3;
+    /// Appends are refused for want of room; nothing else is answered.
+    pub const FULL: u8 = 4;
 
     pub fn set(&self, mood: u8) {
         self.0.store(mood, Ordering::SeqCst);
@@ -67,6 +70,9 @@ impl EventLog for FailingLog {
         partition: Partition,
         records: Vec<Record>,
     ) -> Result<Appended, LogError> {
+        if self.mood.is(Mood::FULL) {
+            return Err(LogError::Full);
+        }
         if self.mood.is(Mood::AWAY) {
             return Err(LogError::Unavailable("the test says so".into()));
         }
