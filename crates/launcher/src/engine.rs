@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use tokio::io::AsyncReadExt;
 use warehouse::engine::{EngineBounds, EngineServer, Sandbox, sandbox, serve as serve_engine};
 
 use crate::cli::EngineOptions;
 use crate::config::check_listen;
-use crate::stopping;
+use crate::{parent, stopping};
 
 /// The version of the library that this build declares functions of.
 pub const ENGINE_VERSION: &str = "26.7.3-stable.1";
@@ -107,7 +106,7 @@ pub async fn serve(options: EngineOptions) -> Result<()> {
     let shutdown = async move {
         if until_stdin_closes {
             tokio::select! {
-                () = stdin_closed() => {}
+                () = parent::gone() => {}
                 // A terminal's Ctrl-C reaches the child too; its parent decides when it ends.
                 () = ignore_interrupts() => {}
             }
@@ -117,12 +116,6 @@ pub async fn serve(options: EngineOptions) -> Result<()> {
     };
     serve_engine(engine, options.listen, shutdown).await?;
     Ok(())
-}
-
-async fn stdin_closed() {
-    let mut stdin = tokio::io::stdin();
-    let mut byte = [0];
-    while stdin.read(&mut byte).await.is_ok_and(|count| count > 0) {}
 }
 
 async fn ignore_interrupts() {

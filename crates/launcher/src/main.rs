@@ -13,6 +13,7 @@ mod engine;
 mod import;
 mod keys;
 mod local;
+mod parent;
 mod positions;
 mod replay;
 mod restore;
