@@ -45,6 +45,10 @@ deny: ## Licences, bans and sources of every dependency (advisories: see CONTRIB
 bench-http: release ## Lookups over HTTP beside a bare axum handler with the same answer, in one run
 	@scripts/bench-http.sh $(ARGS)
 
+.PHONY: bench-check-ins
+bench-check-ins: release ## Single durable check-ins through a real Kafka broker, and what each part uses
+	@TONGXING_BENCH_BUILT=1 scripts/bench-check-ins.sh $(ARGS)
+
 .PHONY: bench-aggregator
 bench-aggregator: release ## The aggregator beside ClickHouse's Kafka tables over one topic, in one run; minutes
 	@scripts/bench-aggregator.sh $(ARGS)

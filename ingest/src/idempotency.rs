@@ -3,6 +3,7 @@
 //! A scan is remembered only once it is durable: marking it earlier would acknowledge a retry of a write that failed. Two
 //! copies that arrive together may therefore both reach the log; the aggregator counts one.
 
+use hashbrown::DefaultHashBuilder;
 use moka::sync::Cache;
 use scan_model::{PersonId, ScanId};
 
@@ -20,7 +21,7 @@ pub struct Remembered {
 
 /// Answers by person and scan id, bounded; the least used are forgotten first.
 pub struct Answers {
-    cache: Cache<(PersonId, ScanId), Remembered>,
+    cache: Cache<(PersonId, ScanId), Remembered, DefaultHashBuilder>,
 }
 
 /// What is known of a scan that arrives.
@@ -36,8 +37,9 @@ pub enum Recollection {
 impl Answers {
     /// Room for so many scans; about 300 bytes each.
     pub fn new(capacity: u64) -> Self {
+        let cache = Cache::builder().max_capacity(capacity);
         Self {
-            cache: Cache::new(capacity),
+            cache: cache.build_with_hasher(DefaultHashBuilder::default()),
         }
     }
 

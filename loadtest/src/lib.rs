@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod freshness;
 pub mod generator;
 pub mod population;
+pub mod processor;
 pub mod profile;
 pub mod report;
 pub mod setup;

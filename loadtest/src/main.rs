@@ -11,6 +11,7 @@ use clap::Parser;
 use loadtest::client::{Client, Endpoint};
 use loadtest::freshness::{self, Probes};
 use loadtest::generator::{self, Live, LoadPlan};
+use loadtest::processor::{Process, Watch};
 use loadtest::profile::Profile;
 use loadtest::setup;
 use loadtest::traffic::Traffic;
@@ -52,6 +53,12 @@ struct Arguments {
     /// Freshness probes a second, beside the check-ins; 0 sends none.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
     probes: u32,
+    /// Load ingest and ask nothing of query: no freshness, and no comparison of what was counted.
+    #[arg(long)]
+    ingest_only: bool,
+    /// Show how many cores a process of this machine used under the load, name=pid; may be given several times.
+    #[arg(long = "process", value_name = "NAME=PID")]
+    processes: Vec<Process>,
     /// Seed of everything drawn.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -121,20 +128,20 @@ async fn run(arguments: Arguments) -> Result<()> {
         duration: Duration::from_secs(arguments.seconds),
         connections: usize::from(arguments.connections),
     };
-    let started = Timestamp::now();
-    let hours: verify::Counts = setting
-        .world
-        .venues
-        .iter()
-        .flat_map(|venue| [(venue.id, started.hour_start().0)])
-        .map(|key| (key, (0, 0)))
-        .collect();
-    verify::wait_complete(&query, started, Duration::from_secs(60)).await?;
-    let before = verify::counted(&query, &hours).await?;
+    let before = if arguments.ingest_only {
+        verify::Counts::new()
+    } else {
+        let started = Timestamp::now();
+        let hour = started.hour_start().0;
+        let venues = setting.world.venues.iter();
+        let hours: verify::Counts = venues.map(|venue| ((venue.id, hour), (0, 0))).collect();
+        verify::wait_complete(&query, started, Duration::from_secs(60)).await?;
+        verify::counted(&query, &hours).await?
+    };
     let live = Arc::new(Live::default());
     let progress = tokio::spawn(show_progress(Arc::clone(&live)));
     let load_secret = secret("synthetic-load")?;
-    let probes = (arguments.probes > 0).then(|| {
+    let probes = (arguments.probes > 0 && !arguments.ingest_only).then(|| {
         tokio::spawn(freshness::run(Probes {
             ingest: ingest.clone(),
             query: query.clone(),
@@ -144,10 +151,13 @@ async fn run(arguments: Arguments) -> Result<()> {
             duration: plan.duration,
         }))
     });
+    let watch = Watch::begin(&arguments.processes)?;
     let outcome = generator::run(&plan, &ingest, &load_secret, traffic, &live).await?;
+    let cores = watch.cores()?;
     progress.abort();
     eprintln!();
     print!("{}", report::to_table(&outcome));
+    print!("{}", report::cores_line(&cores));
     let freshness = match probes {
         None => None,
         Some(probes) => Some(probes.await?.context("freshness probes")?),
@@ -155,18 +165,27 @@ async fn run(arguments: Arguments) -> Result<()> {
     if let Some(freshness) = &freshness {
         print!("{}", report::freshness_line(freshness));
     }
-    verify::wait_complete(&query, Timestamp::now(), Duration::from_secs(120)).await?;
-    let expected = verify::expected(&outcome.acknowledged);
-    let after = verify::counted(&query, &expected).await?;
-    let differences = verify::differences(&expected, &before, &after);
+    let differences = if arguments.ingest_only {
+        None
+    } else {
+        verify::wait_complete(&query, Timestamp::now(), Duration::from_secs(120)).await?;
+        let expected = verify::expected(&outcome.acknowledged);
+        let after = verify::counted(&query, &expected).await?;
+        Some(verify::differences(&expected, &before, &after))
+    };
     let mut result = report::to_json(&outcome);
     result["freshness_ms"] = freshness.as_ref().map(report::freshness_to_json).into();
+    result["cores"] = report::cores_to_json(&cores);
     result["seed"] = arguments.seed.into();
     result["differences"] = differences.clone().into();
     if let Some(path) = &arguments.json {
         std::fs::write(path, format!("{result:#}\n"))
             .with_context(|| format!("write {}", path.display()))?;
     }
+    let Some(differences) = differences else {
+        println!("{} scans acknowledged", outcome.acknowledged.len());
+        return Ok(());
+    };
     for difference in differences.iter().take(20) {
         println!("  {difference}");
     }

@@ -56,6 +56,22 @@ pub fn freshness_line(freshness_ms: &Histogram<u64>) -> String {
     )
 }
 
+/// The cores that each process used, as JSON.
+pub fn cores_to_json(cores: &[(String, f64)]) -> Value {
+    let cores = cores.iter();
+    cores
+        .map(|(name, used)| (name.clone(), json!(used)))
+        .collect()
+}
+
+/// The cores that each process used, as a line.
+pub fn cores_line(cores: &[(String, f64)]) -> String {
+    let each = cores
+        .iter()
+        .map(|(name, used)| format!("  {name} {used:.2}"));
+    format!("cores used{}\n", each.collect::<String>())
+}
+
 /// The result as a table.
 pub fn to_table(outcome: &Outcome) -> String {
     let row = |name: &str, measured: &Measured| {

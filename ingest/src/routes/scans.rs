@@ -3,7 +3,7 @@
 
 mod preparing;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -88,20 +88,20 @@ async fn accept(
                 outcome,
             }) => {
                 // The same scan twice in one batch is appended once.
-                match first_of.entry((scan.person, scan.scan_id.0)) {
-                    std::collections::hash_map::Entry::Occupied(first) => {
-                        repeats_of.push((index, *first.get(), body_hash));
-                    }
-                    std::collections::hash_map::Entry::Vacant(place) => {
-                        place.insert(prepared.len());
-                        prepared.push(Prepared {
-                            index,
-                            scan: *scan,
-                            body_hash,
-                            outcome,
-                        });
+                if count > 1 {
+                    let id = (scan.person, scan.scan_id.0);
+                    let first = *first_of.entry(id).or_insert(prepared.len());
+                    if first < prepared.len() {
+                        repeats_of.push((index, first, body_hash));
+                        continue;
                     }
                 }
+                prepared.push(Prepared {
+                    index,
+                    scan: *scan,
+                    body_hash,
+                    outcome,
+                });
             }
         }
     }
@@ -145,7 +145,7 @@ async fn append(
     prepared: Vec<Prepared>,
     outcomes: &mut [Option<Result<Done, Problem>>],
 ) {
-    let mut by_partition: HashMap<Partition, (Vec<Record>, Vec<Prepared>)> = HashMap::new();
+    let mut by_partition: BTreeMap<Partition, (Vec<Record>, Vec<Prepared>)> = BTreeMap::new();
     for item in prepared {
         let encoded = ingest
             .config
