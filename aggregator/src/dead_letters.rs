@@ -13,7 +13,7 @@ pub mod redriving;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_log::{LogError, Offset, Partition, Record, SharedLog};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ pub use reading::{Letter, Letters, Redriven, read};
 pub use redriving::{RedriveError, redrive};
 
 use crate::{DEAD_LETTERS, SCANS};
+
+/// How long a record that is to become a letter may take to be read again.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a record stood that became a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,13 +105,28 @@ pub(crate) async fn value_at(
     partition: Partition,
     offset: Offset,
 ) -> Result<Vec<u8>, LogError> {
+    let started = Instant::now();
     let mut reader = log.read(SCANS, partition, offset).await?;
-    let records = reader.next(1, Duration::from_secs(1)).await?;
-    let value = records
-        .into_iter()
-        .next()
-        .and_then(|record| record.record.value);
-    Ok(value.unwrap_or_default().to_vec())
+    while reader.position() <= offset {
+        let records = reader.next(1, Duration::from_secs(1)).await?;
+        let mut records = records.into_iter();
+        if let Some(record) = records.find(|record| record.offset == offset) {
+            return Ok(record.record.value.unwrap_or_default().to_vec());
+        }
+        // A letter without its value would be a scan lost.
+        if started.elapsed() > READ_PATIENCE {
+            return Err(LogError::Unavailable(format!(
+                "{SCANS}/{partition}, offset {offset} could not be read again"
+            )));
+        }
+    }
+    Err(LogError::OutOfRange {
+        topic: SCANS.to_owned(),
+        partition,
+        offset,
+        start: reader.position(),
+        end: reader.position(),
+    })
 }
 
 /// Where the records of scans stand that are dead letters already.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use event_log::Partition;
+use scan_model::{Scan, codec};
 use warehouse::scan_rows::running_inserts;
 use warehouse::slices::{self, Slice};
 use warehouse::{StoreError, ownership};
@@ -140,9 +141,9 @@ impl Aggregator {
     }
 
     /// Finds the records that the store refuses for what they are, makes them dead letters, and leaves them out of their
-    /// batches. What the batches' slices come to is to be proven after.
+    /// batches and of what was seen. What the batches' slices come to is to be proven after.
     pub(crate) async fn bisect(
-        &self,
+        &mut self,
         batches: &mut [SealedBatch],
         reason: &str,
     ) -> Result<(), AggregatorError> {
@@ -153,6 +154,11 @@ impl Aggregator {
             for offset in &refused {
                 let value = dead_letters::value_at(&self.log, batch.partition, *offset).await?;
                 dead_letters::write(&self.log, batch.partition, *offset, reason, &value).await?;
+                if let Ok(scan) = codec::decode::<Scan>(&value)
+                    && let Some(assigned) = self.assigned.get_mut(&batch.partition)
+                {
+                    assigned.window.forget(scan.person, scan.scan_id);
+                }
             }
             batch.leave_out(&refused);
         }

@@ -136,6 +136,22 @@ impl Window {
         });
     }
 
+    /// Forgets one id, as if it had never been seen: its scan became a dead letter, which counts when it is sent again.
+    pub fn forget(&mut self, person: PersonId, scan: ScanId) {
+        let scan = halves(scan);
+        let hash = self.hasher.hash_one((person.0, scan));
+        let (known, forgotten) = (&self.known, self.forgotten);
+        let is_it = |number: &u32| {
+            known
+                .get(number.wrapping_sub(forgotten) as usize)
+                .is_some_and(|known| known.is(person, scan))
+        };
+        // Its place stays taken until the window leaves it behind.
+        if let Ok(entry) = self.index.find_entry(hash, is_it) {
+            entry.remove();
+        }
+    }
+
     fn forget_oldest(&mut self) {
         let Some(oldest) = self.known.front() else {
             return;
@@ -224,6 +240,23 @@ mod tests {
         remember(&mut window, &first, NOW);
         assert_eq!(window.ask(&first, 7), Seen::Duplicate);
         assert_eq!(window.ask(&first, 8), Seen::Conflict);
+    }
+
+    #[test]
+    fn inv1_an_id_that_became_a_dead_letter_is_new_when_it_comes_again() {
+        let mut window = window(3);
+        let (letter, other) = (scan(NOW, 1), scan(NOW, 2));
+        remember(&mut window, &letter, NOW);
+        remember(&mut window, &other, NOW);
+        window.forget(letter.person, letter.scan_id);
+        assert_eq!(window.ask(&letter, 7), Seen::New);
+        assert_eq!(window.ask(&other, 7), Seen::Duplicate);
+        remember(&mut window, &letter, NOW + 1);
+        // The first place of the letter is left behind; its second one stays.
+        remember(&mut window, &scan(NOW + 2, 3), NOW + 2);
+        assert_eq!(window.ask(&letter, 7), Seen::Duplicate);
+        window.forget(other.person, ScanId(99));
+        assert_eq!(window.ask(&other, 7), Seen::Duplicate);
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub struct Choices {
     /// Let scans go that the live database holds and the log no longer does.
     #[arg(long)]
     pub forget_older: bool,
+    /// How many seconds to wait for aggregators to leave their group, 1 to 600; a killed one leaves with its session.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub wait_seconds: u64,
 }
 
 /// Options of `replay local`: those of `up`.
@@ -109,6 +112,7 @@ async fn replay(
 ) -> Result<()> {
     let options = ReplayOptions {
         forget_older: choices.forget_older,
+        fence_patience: Duration::from_secs(choices.wait_seconds),
         ..ReplayOptions::default()
     };
     let report = replay::run(log, store, fingerprint, &options, printer())

@@ -135,8 +135,9 @@ impl KafkaOptions {
             // An offset out of range is an error, never "latest".
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
-            // A fetch is answered at once when there is something; a shorter wait only makes idle clients ask more often.
-            .set("fetch.wait.max.ms", "500")
+            // A reader that joins others on a client waits for their fetch to end. A longer wait would save idle clients some
+            // requests.
+            .set("fetch.wait.max.ms", "100")
             .set("fetch.message.max.bytes", (4 << 20).to_string())
             .set("queued.max.messages.kbytes", (16 << 10).to_string());
         config

@@ -1,7 +1,8 @@
 //! Claim: records that are no scans, and scans that the store refuses for what they are, become dead letters, each once, and
 //! neither hold up nor spoil the scans around them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
 use aggregator::{DEAD_LETTERS, SCANS};
@@ -21,6 +22,15 @@ struct DeadLetter {
     partition: Partition,
     offset: Offset,
     reason: String,
+    /// In hexadecimal.
+    value: String,
+}
+
+fn to_hex(value: &[u8]) -> String {
+    value.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +43,7 @@ async fn inv1_poison_record() {
     );
     scenario.cluster.store().execute(&guard).await.unwrap();
     let mut source = ScanSource::new(scenario.random.clone());
-    let mut poisoned = BTreeSet::new();
+    let mut poisoned = BTreeMap::new();
     let pause = short_or_long(1, 5);
     for number in 0..12 {
         tokio::time::sleep(pause).await;
@@ -47,8 +57,9 @@ async fn inv1_poison_record() {
             2 => (2, vec![1; 40]),
             _ => (partition_for(REFUSED, PARTITIONS), whole),
         };
-        let appended = log.append(SCANS, partition, vec![Record::unkeyed(value)]);
-        poisoned.insert((partition, appended.await.unwrap().first));
+        let appended = log.append(SCANS, partition, vec![Record::unkeyed(value.clone())]);
+        let place = (partition, appended.await.unwrap().first);
+        poisoned.insert(place, to_hex(&value));
     }
     scenario
         .conclude_with(async |_| {
@@ -60,10 +71,10 @@ async fn inv1_poison_record() {
                     letters.push(serde_json::from_slice(&record.record.value.unwrap()).unwrap());
                 }
             }
-            let places = letters
+            let kept = letters
                 .iter()
-                .map(|letter| (letter.partition, letter.offset));
-            assert_eq!(places.collect::<BTreeSet<_>>(), poisoned);
+                .map(|letter| ((letter.partition, letter.offset), letter.value.clone()));
+            assert_eq!(kept.collect::<BTreeMap<_, _>>(), poisoned);
             assert_eq!(letters.len(), poisoned.len(), "each once");
             assert!(letters.iter().all(|letter| !letter.reason.is_empty()));
         })
