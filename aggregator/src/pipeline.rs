@@ -83,6 +83,16 @@ pub enum AggregatorError {
     /// The group's position was written by another program.
     #[error(transparent)]
     Pending(#[from] PendingError),
+    /// The store has never been written to, and the group has counted: it counted into another store.
+    #[error(
+        "partition {partition}: the group has counted up to offset {position}, and this store has never held anything of it: it is another store than the one that was filled, or a new one. Point to the store that was filled, or fill this one from the log with `tongxing replay`"
+    )]
+    AnotherStore {
+        /// The log partition.
+        partition: Partition,
+        /// The group's position.
+        position: Offset,
+    },
     /// The store holds scans beyond the group's position: the position was lost or reset.
     #[error(
         "partition {partition}: the store holds offset {stored}, beyond the group's position {position}; the position was lost or reset, so counting on from it would count twice. Restore the positions with `tongxing positions restore`"
@@ -103,7 +113,9 @@ impl AggregatorError {
         match self {
             Self::Log(error) => error.is_retryable(),
             Self::Store(error) => error.is_retryable(),
-            Self::Pending(_) | Self::PositionBehindStore { .. } => false,
+            Self::Pending(_) | Self::AnotherStore { .. } | Self::PositionBehindStore { .. } => {
+                false
+            }
         }
     }
 }

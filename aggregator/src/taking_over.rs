@@ -46,7 +46,8 @@ impl Aggregator {
 
     /// Settles what an earlier owner left pending, rebuilds the window, and seeks.
     async fn take_over(&mut self, partition: Partition) -> Result<(), AggregatorError> {
-        // First: a former owner that is only held up sends nothing from here on.
+        self.check_store(partition).await?;
+        // Before anything is read: a former owner that is only held up sends nothing from here on.
         let epoch = ownership::claim(&self.store, partition).await?;
         let committed = self.log.committed(GROUP, SCANS, partition).await?;
         let start = self.log.bounds(SCANS, partition).await?.start;
@@ -88,6 +89,30 @@ impl Aggregator {
         let next = assigned.next;
         self.consumer.seek(partition, next).await?;
         Ok(())
+    }
+
+    /// A store that nobody ever wrote to, under a group that has counted, is not the one that it counted into.
+    async fn check_store(&self, partition: Partition) -> Result<(), AggregatorError> {
+        if ownership::was_claimed(&self.store, partition).await? {
+            return Ok(());
+        }
+        let Some(committed) = self.log.committed(GROUP, SCANS, partition).await? else {
+            return Ok(());
+        };
+        let position = committed.offset;
+        let start = self.log.bounds(SCANS, partition).await?.start;
+        // A store from before claims were kept has rows.
+        if position <= start
+            || recovery::newest_offset_in_raw(&self.store, partition, 0)
+                .await?
+                .is_some()
+        {
+            return Ok(());
+        }
+        Err(AggregatorError::AnotherStore {
+            partition,
+            position,
+        })
     }
 
     /// Scans beyond the position mean that it was lost or reset.

@@ -305,7 +305,10 @@ pub async fn aggregate(
         };
         match outcome {
             Ok(()) => break,
-            Err(error @ AggregatorError::PositionBehindStore { .. }) => {
+            Err(
+                error @ (AggregatorError::PositionBehindStore { .. }
+                | AggregatorError::AnotherStore { .. }),
+            ) => {
                 tracing::error!(%error, "nothing more is aggregated");
                 break;
             }

@@ -53,6 +53,12 @@ pub async fn claim(store: &Store, log_partition: u32) -> Result<Epoch, StoreErro
     }
 }
 
+/// Whether anybody has ever claimed a log partition here; nobody has in a store that no aggregator has written to. `true` also where
+/// no claims are [kept](is_kept), because it cannot be told there.
+pub async fn was_claimed(store: &Store, log_partition: u32) -> Result<bool, StoreError> {
+    Ok(!is_kept(store) || newest(store, log_partition).await? > Epoch(0))
+}
+
 /// Whether the store keeps claims. Several servers do not: an insert may meet one that does not know the newest claim. There a former
 /// owner is to be waited for.
 pub fn is_kept(store: &Store) -> bool {
