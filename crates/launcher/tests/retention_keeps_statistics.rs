@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use engine_support::scans::ScanSource;
 use engine_support::{DATABASE, Engine, PATIENCE, seeded};
+use query::corrected;
+use query::period::{Period, Step};
+use query::scope::Records;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use scan_model::Timestamp;
@@ -96,6 +99,8 @@ async fn x8_inv5_statistics_outlive_the_raw_scans_that_left() {
     let differences = slices::find_differences(&store, &slices).await.unwrap();
     assert_eq!(differences, []);
 
+    refuses_corrected(&store).await;
+
     // Kept for ever again: what has left is not proven either.
     let for_ever = Retention::default();
     let changed = retention::apply(&store, for_ever).await.unwrap();
@@ -103,6 +108,22 @@ async fn x8_inv5_statistics_outlive_the_raw_scans_that_left() {
     let proof = slices::prove_and_repair(&store, &slices).await.unwrap();
     assert_eq!((proof.rebuilt, proof.beyond_retention), (Vec::new(), 1));
     assert_eq!(counts(&store, "region_hour", "hour").await, before);
+    refuses_corrected(&store).await;
+}
+
+/// Corrected figures are refused where raw scans have left, and answered where they have not.
+async fn refuses_corrected(store: &Store) {
+    let day = |age: i64| Timestamp::now().plus_ms(-age * DAY_MS).to_rfc3339();
+    let check = async |age: i64, records| {
+        let now = Timestamp::now();
+        let period = Period::read(Some(&day(age)), Some(&day(age - 1)), Step::Day, now).unwrap();
+        corrected::check(store, period, records).await
+    };
+    let refused = check(100, Records::Corrected).await.unwrap_err();
+    let refused = serde_json::to_string(&refused).unwrap();
+    assert!(refused.contains("raw_kept"), "{refused}");
+    assert!(check(100, Records::All).await.is_ok());
+    assert!(check(10, Records::Corrected).await.is_ok());
 }
 
 #[tokio::test]

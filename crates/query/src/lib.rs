@@ -1,7 +1,8 @@
 //! The statistics API and the console's host. It only reads.
 //!
 //! - [`period`] reads and bounds the asked time range; [`scope`] says which rows belong to a venue, grid or division.
-//! - [`flow`] answers figures by hour or day, empty ones as zeros; [`statistics`] answers totals.
+//! - [`flow`] answers figures by hour or day, empty ones as zeros; [`statistics`] answers totals;
+//!   [`corrected`] refuses what raw scans cannot answer any more.
 //! - [`dashboards`] serves the Grafana files and runs their panels, [`macros`] expands the Grafana plugin's macros.
 //! - [`console`] serves the web console; [`routes`] joins them.
 //!
@@ -9,6 +10,7 @@
 //! (T7). Load-test traffic is left out unless it is asked for (X11).
 
 pub mod console;
+pub mod corrected;
 pub mod dashboards;
 pub mod flow;
 pub mod macros;

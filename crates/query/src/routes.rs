@@ -18,7 +18,7 @@ use crate::dashboards::{self, PanelQuery};
 use crate::period::{Period, Step};
 use crate::scope::{Records, Scope, Traffic};
 use crate::service::{Query, store_problem};
-use crate::{console, flow, statistics};
+use crate::{console, corrected, flow, statistics};
 
 /// The OpenAPI document as served; a test holds it true.
 pub const OPENAPI: &str = include_str!("../openapi.json");
@@ -103,6 +103,7 @@ async fn flow_of(
         asked.step,
         Timestamp::now(),
     )?;
+    corrected::check(&query.store, period, asked.records).await?;
     let complete = query.complete_up_to_text().await;
     let buckets = flow::series(&query.store, scope, period, asked.records, asked.traffic).await;
     let totals =
@@ -132,6 +133,7 @@ async fn statistics_of(
         Step::Day,
         Timestamp::now(),
     )?;
+    corrected::check(&query.store, period, asked.records).await?;
     let complete = query.complete_up_to_text().await;
     let totals =
         statistics::totals(&query.store, scope, period, asked.records, asked.traffic).await;
