@@ -110,10 +110,8 @@ impl KafkaOptions {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            // 74 bytes a scan in the log instead of 105, for a fortieth to a tenth of the rate.
             .set("compression.type", "lz4")
-            // A batch costs client and broker more than its records do. At 1 ms a node takes a fifth fewer single scans a second;
-            // see `make bench-check-ins`.
+            // A batch costs client and broker more than its records do: docs/decisions/0013.
             .set("linger.ms", "5")
             .set("queue.buffering.max.kbytes", queue_kilobytes.to_string())
             .set("queue.buffering.max.messages", "1000000")

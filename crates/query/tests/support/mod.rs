@@ -79,7 +79,8 @@ impl World {
                 return json!({"meta": meta, "data": [["1"], ["2"]]}).to_string();
             }
             json!({"start": DAY, "part": "00000000000000aa", "registrations": 3, "people": 2, "fever": 1,
-                   "fever_people": 1, "red_encounters": 0, "refusals": 0})
+                   "fever_people": 1, "red_encounters": 0, "refusals": 0,
+                   "monday": 0, "name": "scans", "partition_key": "(log_partition, week)", "engine_full": "MergeTree"})
             .to_string()
         };
         let server = Router::new().fallback(any(answer));
