@@ -45,7 +45,8 @@ in_log() { # records of the topic
 }
 bare() { wrk -t1 -c64 -d2s "http://$listen/livez" | awk '/Requests\/sec/ {print int($2)}'; }
 round() { # round <a second>: acknowledged, the rate, milliseconds of p50, p99, p99.9, cores of ingest, broker, generator
-  target/release/loadtest --ingest "http://$listen" --secrets "$work/keys/api-secrets" --lookups 0 --check-ins "$1" --seconds "$seconds" \
+  # One thread is enough for the generator, and threads that wake each other cost more.
+  TOKIO_WORKER_THREADS=1 target/release/loadtest --ingest "http://$listen" --secrets "$work/keys/api-secrets" --lookups 0 --check-ins "$1" --seconds "$seconds" \
     --connections "$connections" --ingest-only --process ingest=$ingest --process "broker=$broker" --json "$work/result.json" \
     >"$work/load.out" 2>&1 || { cat "$work/load.out"; return 1; }
   python3 - "$work/result.json" <<'PYTHON'
