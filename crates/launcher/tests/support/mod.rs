@@ -185,6 +185,8 @@ impl Place {
     pub async fn wait_counted(&self) {
         let waited = verify::wait_complete(&self.query(), Timestamp::now(), PATIENCE).await;
         waited.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        // With nothing left to count, that may be known before the engine is back.
+        wait_until("the engine answers", async || self.engine_answers().await).await;
     }
 
     /// What the query API answers, however long its store is away.
