@@ -70,6 +70,9 @@ pub enum IngestError {
     /// The status feed refused.
     #[error(transparent)]
     Feed(#[from] FeedError),
+    /// The system refuses memory for so many persons: lower persons.capacity.
+    #[error("no memory for persons.capacity persons: {0}")]
+    Memory(std::io::Error),
     /// The registry refused.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -121,7 +124,7 @@ impl Ingest {
         config: IngestConfig,
     ) -> Result<Arc<Self>, IngestError> {
         let spool = start_spool(&log, config.spool.clone()).await?;
-        let (cache, coverage) = restore(&config);
+        let (cache, coverage) = restore(&config)?;
         let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &coverage)?;
         let knows_something = coverage != Coverage::default();
         if !(config.may_start_without_log && knows_something) {
@@ -202,9 +205,14 @@ impl Ingest {
         let Some(file) = &self.config.snapshot else {
             return Ok(None);
         };
-        let coverage = self.feed.coverage();
+        let known_until = self.feed.known_until_or_epoch();
         let fingerprint = self.config.person_key.fingerprint();
-        snapshot::write(&self.cache, &coverage, fingerprint, file).map(Some)
+        let pace = if self.is_draining() {
+            snapshot::Pace::Fast
+        } else {
+            snapshot::Pace::Considerate
+        };
+        snapshot::write(&self.cache, known_until, fingerprint, file, pace).map(Some)
     }
 
     /// How old this node's knowledge is, in milliseconds (S6).
@@ -275,18 +283,23 @@ async fn wait_known_until(feed: &Feed, instant: Timestamp) {
 }
 
 /// The cache as the snapshot has it, or an empty one to be filled from the log.
-fn restore(config: &IngestConfig) -> (Arc<StatusCache>, Coverage) {
-    let empty = || Arc::new(StatusCache::new(config.capacity));
-    let Some(file) = config.snapshot.as_deref().filter(|file| file.exists()) else {
-        return (empty(), Coverage::default());
+fn restore(config: &IngestConfig) -> Result<(Arc<StatusCache>, Coverage), IngestError> {
+    let empty = || {
+        StatusCache::new(config.capacity)
+            .map(Arc::new)
+            .map_err(IngestError::Memory)
     };
-    let cache = empty();
+    let Some(file) = config.snapshot.as_deref().filter(|file| file.exists()) else {
+        return Ok((empty()?, Coverage::default()));
+    };
+    let cache = empty()?;
     let fingerprint = config.person_key.fingerprint();
     match snapshot::read(&cache, fingerprint, config.snapshot_max_age, file) {
-        Ok(coverage) => (cache, coverage),
+        Ok(coverage) => Ok((cache, coverage)),
         Err(error) => {
             tracing::warn!(%error, "the status snapshot is refused; the status is rebuilt from the log");
-            (empty(), Coverage::default())
+            drop(cache);
+            Ok((empty()?, Coverage::default()))
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Applies records and answers lookups.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use scan_model::enrolment::{Enrolment, Sex, Verification};
 use scan_model::mask::{MaskedName, MaskedPhone};
 use scan_model::{CategorySet, CodeRevocation, Fact, PersonId, Timestamp};
 
 use crate::layout::{Decision, PersonWord, ShownWord, version_of};
+use crate::positions::{AppliedPositions, LogPosition, Positions};
 use crate::side_table::SideTable;
-use crate::table::{Resident, Table, TableFull};
+use crate::table::{Resident, SEGMENTS, Table, TableFull, TableWriter, segment_of};
 
 /// A person's status at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,35 +55,68 @@ pub enum Applied {
 pub struct StatusCache {
     table: Table,
     side_table: SideTable,
-    /// Revocations of persons who are not enrolled yet, by arrival order of topics.
-    early_revocations: Mutex<Vec<CodeRevocation>>,
-    writer: Mutex<()>,
+    behind: Mutex<Behind>,
+}
+
+/// What the writer alone knows.
+#[derive(Default)]
+pub(crate) struct Behind {
+    /// Revocations of persons who are not enrolled yet, for topics are read side by side. They are never forgotten (P4).
+    pub(crate) early_revocations: HashMap<PersonId, Vec<CodeRevocation>>,
+    /// What of the log is in the cache.
+    pub(crate) applied: AppliedPositions,
 }
 
 impl StatusCache {
     /// A cache for up to `capacity` persons.
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            table: Table::new(capacity),
+    ///
+    /// # Errors
+    /// Where the system refuses address space for them.
+    pub fn new(capacity: usize) -> io::Result<Self> {
+        Ok(Self {
+            table: Table::new(capacity)?,
             side_table: SideTable::default(),
-            early_revocations: Mutex::default(),
-            writer: Mutex::new(()),
-        }
+            behind: Mutex::default(),
+        })
     }
 
     /// A person's status at `now`; `None` for someone unknown. Memory only (INV-2).
+    #[inline]
     pub fn get(&self, person: PersonId, now: Timestamp) -> Option<PersonStatus> {
+        let resident = self.table.get(person)?;
+        Some(self.status(person, resident, now))
+    }
+
+    /// The statuses of many, in the order asked. Their records are on their way from memory before the first is looked at.
+    pub fn get_each(
+        &self,
+        persons: &[PersonId],
+        now: Timestamp,
+        mut found: impl FnMut(Option<PersonStatus>),
+    ) {
+        let mut asked = persons.iter();
+        self.table.get_each(persons, |resident| {
+            let person = asked.next();
+            found(
+                resident
+                    .zip(person)
+                    .map(|(resident, person)| self.status(*person, resident, now)),
+            );
+        });
+    }
+
+    fn status(&self, id: PersonId, resident: Resident, now: Timestamp) -> PersonStatus {
         let Resident {
             decision,
             person: word,
             shown,
-        } = self.table.get(person)?;
+        } = resident;
         let active = if decision.is_due(now) {
-            self.side_table.active(person, now).0
+            self.side_table.active(id, now).0
         } else {
             decision.categories()
         };
-        Some(PersonStatus {
+        PersonStatus {
             active,
             version: version_of(decision, word),
             codes_valid_from: decision.codes_valid_from(),
@@ -93,20 +128,105 @@ impl StatusCache {
             verification: word.verification(),
             residue: word.residue(),
             synthetic: word.is_synthetic(),
-        })
+        }
     }
 
-    /// A person's facts, active or not.
-    pub fn facts(&self, person: PersonId) -> Arc<[Fact]> {
+    /// A person's facts, active or not, each with its provenance.
+    pub fn facts(&self, person: PersonId) -> Vec<Fact> {
         self.side_table.get(person)
+    }
+
+    /// Takes the writer's turn: what is applied in it is in no snapshot, or all of it is.
+    pub fn turn(&self) -> Turn<'_> {
+        // Always in this order.
+        let table = self.table.writer();
+        Turn {
+            cache: self,
+            table,
+            behind: self.behind.lock(),
+        }
+    }
+
+    /// Takes an enrolment in, in a turn of its own.
+    ///
+    /// # Errors
+    /// [`TableFull`] where no more persons fit.
+    pub fn apply_enrolment(&self, enrolment: &Enrolment) -> Result<Applied, TableFull> {
+        self.turn().apply_enrolment(enrolment)
+    }
+
+    /// Takes a fact in, in a turn of its own.
+    pub fn apply_fact(&self, fact: Fact) -> Applied {
+        self.turn().apply_fact(fact)
+    }
+
+    /// Takes a revocation in, in a turn of its own.
+    pub fn apply_revocation(&self, revocation: &CodeRevocation) -> Applied {
+        self.turn().apply_revocation(revocation)
+    }
+
+    /// Brings decisions whose change is due up to date, so that lookups leave the side table again.
+    /// Answers whose were changed.
+    pub fn sweep_due(&self, now: Timestamp) -> usize {
+        let mut swept = 0;
+        for segment in 0..SEGMENTS {
+            for person in self.side_table.persons(segment) {
+                if !self
+                    .table
+                    .get(person)
+                    .is_some_and(|r| r.decision.is_due(now))
+                {
+                    continue;
+                }
+                let mut turn = self.turn();
+                if let Some(old) = turn.table.get(person) {
+                    turn.recompute(person, old, old.person.version(), now);
+                    swept += 1;
+                }
+            }
+        }
+        swept
+    }
+
+    /// The table, for its figures and for snapshots.
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The side table, for its figures and for snapshots.
+    pub const fn side_table(&self) -> &SideTable {
+        &self.side_table
+    }
+
+    /// What of the log is in the cache: the next offset of each partition.
+    pub fn positions(&self) -> Positions {
+        self.behind.lock().applied.lowest()
+    }
+}
+
+/// A writer's turn. Readers go on.
+pub struct Turn<'c> {
+    cache: &'c StatusCache,
+    pub(crate) table: TableWriter<'c>,
+    pub(crate) behind: MutexGuard<'c, Behind>,
+}
+
+impl Turn<'_> {
+    /// Whether a record of a person is in the cache already, from a snapshot.
+    pub fn is_applied(&self, at: &LogPosition, person: PersonId) -> bool {
+        self.behind.applied.covers(at, segment_of(person))
+    }
+
+    /// States that all below an offset is applied.
+    pub fn advance(&mut self, to: LogPosition) {
+        self.behind.applied.advance(to);
     }
 
     /// Takes an enrolment in.
     ///
     /// # Errors
     /// [`TableFull`] where no more persons fit.
-    pub fn apply_enrolment(&self, enrolment: &Enrolment) -> Result<Applied, TableFull> {
-        let _turn = self.writer.lock();
+    pub fn apply_enrolment(&mut self, enrolment: &Enrolment) -> Result<Applied, TableFull> {
         let id = enrolment.identity.person;
         let old = self.table.get(id);
         if old.is_some_and(|old| old.person.residue() != enrolment.identity.residue()) {
@@ -120,63 +240,62 @@ impl StatusCache {
             }
         }
         let mut version = next_version(old, enrolment.change);
+        let mut decision = old.map_or(Decision::EMPTY, |old| old.decision);
         if old.is_none() {
-            version = self.version_after_early(id, version);
-        }
-        let (active, next) = self.side_table.active(id, Timestamp::now());
-        let mut decision = old
-            .map_or(Decision::EMPTY, |old| old.decision)
-            .with_categories(active, next, version);
-        if old.is_none() {
-            self.early_revocations.lock().retain(|revocation| {
-                if revocation.person == id {
+            let early = self
+                .behind
+                .early_revocations
+                .remove(&id)
+                .unwrap_or_default();
+            version = self.version_after_early(id, &early, version);
+            for revocation in &early {
+                if revocation.valid_from > decision.codes_valid_from() {
                     decision = decision.with_codes_valid_from(revocation.valid_from, version);
                 }
-                revocation.person != id
-            });
+            }
         }
-        let person = PersonWord::new(enrolment, version);
-        self.table.put(
-            id,
-            Resident {
-                decision,
-                person,
-                shown,
-            },
-        )?;
+        let (active, next) = self.cache.side_table.active(id, Timestamp::now());
+        let resident = Resident {
+            decision: decision.with_categories(active, next, version),
+            person: PersonWord::new(enrolment, version),
+            shown,
+        };
+        self.table.put(id, resident)?;
         Ok(Applied::Changed)
     }
 
     /// The version after what arrived before its person's enrolment, so that a rebuild, which reads the topics side by side,
     /// comes to the version that was shown before.
-    fn version_after_early(&self, person: PersonId, version: u16) -> u16 {
-        let facts = self.side_table.get(person);
-        let revocations = self.early_revocations.lock();
-        let of_person = revocations.iter().filter(|r| r.person == person);
+    fn version_after_early(&self, person: PersonId, early: &[CodeRevocation], version: u16) -> u16 {
+        let facts = self.cache.side_table.get(person);
         let changes = facts.iter().map(|fact| fact.change);
-        let mut changes: Vec<u16> = changes.chain(of_person.map(|r| r.change)).collect();
+        let mut changes: Vec<u16> = changes.chain(early.iter().map(|r| r.change)).collect();
         changes.sort_unstable_by_key(|change| change.wrapping_sub(version));
         changes.into_iter().fold(version, version_after)
     }
 
     /// Takes a fact in, and changes its person's active categories at once where the person is enrolled.
-    pub fn apply_fact(&self, fact: Fact) -> Applied {
-        let _turn = self.writer.lock();
+    pub fn apply_fact(&mut self, fact: Fact) -> Applied {
         let (person, change) = (fact.person, fact.change);
-        if !self.side_table.put(fact) {
+        if !self.cache.side_table.put(fact) {
             return Applied::Known;
         }
         if let Some(old) = self.table.get(person) {
-            self.recompute(person, old, next_version(Some(old), change));
+            let version = next_version(Some(old), change);
+            self.recompute(person, old, version, Timestamp::now());
         }
         Applied::Changed
     }
 
     /// Takes a revocation in. It is never forgotten, and an older one never undoes a newer.
-    pub fn apply_revocation(&self, revocation: &CodeRevocation) -> Applied {
-        let _turn = self.writer.lock();
-        let Some(old) = self.table.get(revocation.person) else {
-            self.early_revocations.lock().push(revocation.clone());
+    pub fn apply_revocation(&mut self, revocation: &CodeRevocation) -> Applied {
+        let person = revocation.person;
+        let Some(old) = self.table.get(person) else {
+            let early = self.behind.early_revocations.entry(person).or_default();
+            if early.contains(revocation) {
+                return Applied::Known;
+            }
+            early.push(revocation.clone());
             return Applied::Changed;
         };
         if revocation.valid_from <= old.decision.codes_valid_from() {
@@ -189,74 +308,32 @@ impl StatusCache {
         if decision.codes_valid_from() == old.decision.codes_valid_from() {
             return Applied::Known;
         }
-        let person = old.person.with_version(version);
-        // The person is resident, so the table has a place.
-        let _ = self.table.put(
-            revocation.person,
+        self.replace(
+            person,
             Resident {
                 decision,
-                person,
+                person: old.person.with_version(version),
                 ..old
             },
         );
         Applied::Changed
     }
 
-    /// Brings decisions whose change is due up to date, so that lookups leave the side table again.
-    /// Answers whose were changed.
-    pub fn sweep_due(&self, now: Timestamp) -> usize {
-        let mut swept = 0;
-        for (person, _) in self.side_table.all() {
-            let _turn = self.writer.lock();
-            if let Some(old) = self.table.get(person)
-                && old.decision.is_due(now)
-            {
-                self.recompute_at(person, old, old.person.version(), now);
-                swept += 1;
-            }
-        }
-        swept
-    }
-
-    fn recompute(&self, person: PersonId, old: Resident, version: u16) {
-        self.recompute_at(person, old, version, Timestamp::now());
-    }
-
-    fn recompute_at(&self, person: PersonId, old: Resident, version: u16, now: Timestamp) {
-        let (active, next) = self.side_table.active(person, now);
-        let decision = old.decision.with_categories(active, next, version);
-        let word = old.person.with_version(version);
-        let _ = self.table.put(
+    fn recompute(&mut self, person: PersonId, old: Resident, version: u16, now: Timestamp) {
+        let (active, next) = self.cache.side_table.active(person, now);
+        self.replace(
             person,
             Resident {
-                decision,
-                person: word,
+                decision: old.decision.with_categories(active, next, version),
+                person: old.person.with_version(version),
                 ..old
             },
         );
     }
 
-    /// The table, for its figures and for snapshots.
-    pub const fn table(&self) -> &Table {
-        &self.table
-    }
-
-    /// The side table, for its figures and for snapshots.
-    pub const fn side_table(&self) -> &SideTable {
-        &self.side_table
-    }
-
-    pub(crate) fn restore(&self, person: PersonId, resident: Resident) -> Result<(), TableFull> {
-        self.table.put(person, resident)
-    }
-
-    pub(crate) fn restore_fact(&self, fact: Fact) {
-        self.side_table.put(fact);
-    }
-
-    /// Nothing is applied while the guard lives; readers go on.
-    pub(crate) fn hold_writers(&self) -> parking_lot::MutexGuard<'_, ()> {
-        self.writer.lock()
+    /// Changes the record of someone resident, who has a place in the table.
+    fn replace(&mut self, person: PersonId, resident: Resident) {
+        let _ = self.table.put(person, resident);
     }
 }
 
@@ -330,7 +407,7 @@ mod tests {
     fn s4_a_fact_counts_whichever_topic_arrives_first() {
         let now = Timestamp::now();
         for fact_first in [true, false] {
-            let cache = StatusCache::new(10);
+            let cache = StatusCache::new(10).unwrap();
             let red = fact(Category::Confirmed, now.plus_ms(-1000), None);
             if fact_first {
                 cache.apply_fact(red.clone());
@@ -345,7 +422,7 @@ mod tests {
 
     #[test]
     fn s4_a_fact_starts_and_ends_at_its_time_without_a_message() {
-        let cache = StatusCache::new(10);
+        let cache = StatusCache::new(10).unwrap();
         cache.apply_enrolment(&enrolment(1)).unwrap();
         let start = Timestamp::now().plus_ms(3 * 86_400_000);
         let end = start.plus_ms(60_000);
@@ -359,7 +436,7 @@ mod tests {
 
     #[test]
     fn s6_each_change_counts_once_and_a_replay_not_at_all() {
-        let cache = StatusCache::new(10);
+        let cache = StatusCache::new(10).unwrap();
         let version = || cache.get(PERSON, Timestamp::now()).unwrap().version;
         cache.apply_enrolment(&enrolment(1)).unwrap();
         assert_eq!(version(), 1);
@@ -385,7 +462,7 @@ mod tests {
             change: 3,
         };
         for order in ["efr", "erf", "fer", "fre", "ref", "rfe"] {
-            let cache = StatusCache::new(10);
+            let cache = StatusCache::new(10).unwrap();
             for topic in order.chars() {
                 match topic {
                     'e' => cache.apply_enrolment(&enrolment(1)).unwrap(),
@@ -402,7 +479,7 @@ mod tests {
 
     #[test]
     fn p1_a_collision_keeps_the_earlier_enrolment() {
-        let cache = StatusCache::new(10);
+        let cache = StatusCache::new(10).unwrap();
         cache.apply_enrolment(&enrolment(1)).unwrap();
         assert_eq!(
             cache.apply_enrolment(&enrolment(2)).unwrap(),
@@ -413,7 +490,7 @@ mod tests {
 
     #[test]
     fn p4_a_revocation_is_never_undone() {
-        let cache = StatusCache::new(10);
+        let cache = StatusCache::new(10).unwrap();
         let revocation = |minute: i64| CodeRevocation {
             person: PERSON,
             valid_from: Timestamp(1_700_000_000_000 / 60_000 * 60_000 + minute * 60_000),

@@ -6,23 +6,25 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use event_log::{LogError, Offset, Partition, PartitionReader, SharedLog, StoredRecord};
+use metrics::{Counter, counter};
 use scan_model::codec::{self, CodecError};
-use scan_model::{CodeRevocation, Enrolment, Fact, Timestamp};
+use scan_model::{CodeRevocation, Enrolment, Fact, PersonId, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cache::{Applied, StatusCache};
+use crate::cache::{Applied, StatusCache, Turn};
+use crate::positions::{LogPosition, Positions, StatusTopic};
 use crate::table::TableFull;
 
 /// The topic of enrolments.
-pub const PERSONS: &str = "persons";
+pub const PERSONS: &str = StatusTopic::Persons.name();
 /// The topic of facts.
-pub const FACTS: &str = "facts";
+pub const FACTS: &str = StatusTopic::Facts.name();
 /// The topic of revocations.
-pub const CODE_REVOCATIONS: &str = "code-revocations";
-/// The topics that a cache follows.
-pub const TOPICS: [&str; 3] = [PERSONS, FACTS, CODE_REVOCATIONS];
+pub const CODE_REVOCATIONS: &str = StatusTopic::CodeRevocations.name();
 
+/// Records applied in one turn, so that no other writer waits for long.
+const TURN: usize = 64;
 /// Bytes applied at a time.
 const READ_BYTES: usize = 1 << 20;
 /// How often an idle partition states that it is still at the end.
@@ -30,9 +32,6 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long to wait before asking a log again that was away.
 const AWAY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Where a cache stands in each partition.
-pub type Positions = HashMap<(String, Partition), Offset>;
 
 /// What of the log a cache knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,9 +99,9 @@ impl Feed {
         let mut progress = HashMap::new();
         let mut tasks = JoinSet::new();
         let (failed, failure) = watch::channel(None);
-        for topic in TOPICS {
-            for partition in 0..log.partitions(topic)? {
-                let key = (topic.to_owned(), partition);
+        for topic in StatusTopic::ALL {
+            for partition in 0..log.partitions(topic.name())? {
+                let key = (topic.name().to_owned(), partition);
                 let start = from.positions.get(&key).copied().unwrap_or(0);
                 let here = Arc::new(Progress {
                     position: watch::channel(start).0,
@@ -112,6 +111,7 @@ impl Feed {
                 let (log, cache, failed) = (Arc::clone(&log), Arc::clone(&cache), failed.clone());
                 tasks.spawn(async move {
                     if let Err(error) = follow(&log, &cache, topic, partition, start, &here).await {
+                        let topic = topic.name();
                         tracing::error!(%error, topic, partition, "status feed stopped");
                         failed.send_replace(Some(error.to_string()));
                     }
@@ -185,19 +185,9 @@ impl Feed {
         self.failure.borrow().clone()
     }
 
-    /// What of the log is known.
-    pub fn coverage(&self) -> Coverage {
-        // Read first: what is known by then has been applied below the positions.
-        let known_until = self.known_until().unwrap_or(Timestamp(0));
-        let positions = self
-            .progress
-            .iter()
-            .map(|(key, here)| (key.clone(), *here.position.borrow()))
-            .collect();
-        Coverage {
-            positions,
-            known_until,
-        }
+    /// Everything appended up to here has been applied.
+    pub fn known_until_or_epoch(&self) -> Timestamp {
+        self.known_until().unwrap_or(Timestamp(0))
     }
 
     /// Stops following.
@@ -209,48 +199,26 @@ impl Feed {
 async fn follow(
     log: &SharedLog,
     cache: &StatusCache,
-    topic: &'static str,
+    topic: StatusTopic,
     partition: Partition,
     start: Offset,
     progress: &Progress,
 ) -> Result<(), FeedError> {
-    let collisions = metrics::counter!("status_collisions_total");
-    let malformed = metrics::counter!("status_malformed_records_total", "topic" => topic);
-    let applied = metrics::counter!("status_applied_records_total", "topic" => topic);
-    let mut reader = open_reader(log, topic, partition, start).await?;
+    let instruments = Instruments::of(topic);
+    let mut reader = open_reader(log, topic.name(), partition, start).await?;
     progress.position.send_replace(reader.position());
     loop {
         let asked_at = Timestamp::now();
         let records = reader.next(READ_BYTES, IDLE_INTERVAL).await?;
         let newest_ms = records.last().map(|record| record.append_time_ms);
-        for record in &records {
-            match apply(cache, topic, record) {
-                Ok(Applied::Collision) => {
-                    collisions.increment(1);
-                    tracing::error!(
-                        topic,
-                        partition,
-                        record.offset,
-                        "two documents share one person id"
-                    );
-                }
-                Ok(_) => applied.increment(1),
-                Err(ApplyError::Full(error)) => return Err(error.into()),
-                Err(ApplyError::Codec(source @ CodecError::NewerVersion { .. })) => {
-                    let (topic, offset) = (topic.to_owned(), record.offset);
-                    return Err(FeedError::NewerVersion {
-                        topic,
-                        partition,
-                        offset,
-                        source,
-                    });
-                }
-                Err(ApplyError::Codec(error)) => {
-                    malformed.increment(1);
-                    tracing::error!(topic, partition, record.offset, %error, "record skipped");
-                }
-            }
+        for records in records.chunks(TURN) {
+            apply_all(cache, topic, partition, records, &instruments)?;
         }
+        cache.turn().advance(LogPosition {
+            topic,
+            partition,
+            offset: reader.position(),
+        });
         progress.position.send_replace(reader.position());
         let known_until_ms = match newest_ms {
             Some(newest_ms) => newest_ms,
@@ -286,27 +254,115 @@ async fn open_reader(
     }
 }
 
-enum ApplyError {
-    Codec(CodecError),
-    Full(TableFull),
+/// Counts what is applied and what cannot be (INV-9).
+struct Instruments {
+    applied: Counter,
+    collisions: Counter,
+    malformed: Counter,
 }
 
-impl From<CodecError> for ApplyError {
-    fn from(error: CodecError) -> Self {
-        Self::Codec(error)
-    }
-}
-
-fn apply(cache: &StatusCache, topic: &str, record: &StoredRecord) -> Result<Applied, ApplyError> {
-    let Some(value) = &record.record.value else {
-        return Ok(Applied::Known);
-    };
-    match topic {
-        PERSONS => {
-            let enrolment: Enrolment = codec::decode(value)?;
-            cache.apply_enrolment(&enrolment).map_err(ApplyError::Full)
+impl Instruments {
+    fn of(topic: StatusTopic) -> Self {
+        Self {
+            applied: counter!("status_applied_records_total", "topic" => topic.name()),
+            collisions: counter!("status_collisions_total"),
+            malformed: counter!("status_malformed_records_total", "topic" => topic.name()),
         }
-        FACTS => Ok(cache.apply_fact(codec::decode::<Fact>(value)?)),
-        _ => Ok(cache.apply_revocation(&codec::decode::<CodeRevocation>(value)?)),
     }
+}
+
+/// A record of one of the topics.
+enum Change {
+    Enrolment(Enrolment),
+    Fact(Fact),
+    Revocation(CodeRevocation),
+}
+
+impl Change {
+    /// Nothing where the record is a tombstone.
+    fn decode(topic: StatusTopic, record: &StoredRecord) -> Result<Option<Self>, CodecError> {
+        let Some(value) = &record.record.value else {
+            return Ok(None);
+        };
+        Ok(Some(match topic {
+            StatusTopic::Persons => Self::Enrolment(codec::decode(value)?),
+            StatusTopic::Facts => Self::Fact(codec::decode(value)?),
+            StatusTopic::CodeRevocations => Self::Revocation(codec::decode(value)?),
+        }))
+    }
+
+    const fn person(&self) -> PersonId {
+        match self {
+            Self::Enrolment(enrolment) => enrolment.identity.person,
+            Self::Fact(fact) => fact.person,
+            Self::Revocation(revocation) => revocation.person,
+        }
+    }
+
+    fn apply(self, turn: &mut Turn<'_>) -> Result<Applied, TableFull> {
+        match self {
+            Self::Enrolment(enrolment) => turn.apply_enrolment(&enrolment),
+            Self::Fact(fact) => Ok(turn.apply_fact(fact)),
+            Self::Revocation(revocation) => Ok(turn.apply_revocation(&revocation)),
+        }
+    }
+}
+
+/// Applies records in one turn. They are decoded before it.
+fn apply_all(
+    cache: &StatusCache,
+    topic: StatusTopic,
+    partition: Partition,
+    records: &[StoredRecord],
+    instruments: &Instruments,
+) -> Result<(), FeedError> {
+    let mut changes = Vec::with_capacity(records.len());
+    for record in records {
+        let offset = record.offset;
+        match Change::decode(topic, record) {
+            Ok(change) => changes.push((offset, change)),
+            Err(source @ CodecError::NewerVersion { .. }) => {
+                return Err(FeedError::NewerVersion {
+                    topic: topic.name().to_owned(),
+                    partition,
+                    offset,
+                    source,
+                });
+            }
+            Err(error) => {
+                instruments.malformed.increment(1);
+                let topic = topic.name();
+                tracing::error!(topic, partition, offset, %error, "record skipped");
+                changes.push((offset, None));
+            }
+        }
+    }
+    let mut turn = cache.turn();
+    for (offset, change) in changes {
+        let mut at = LogPosition {
+            topic,
+            partition,
+            offset,
+        };
+        if let Some(change) = change
+            && !turn.is_applied(&at, change.person())
+        {
+            match change.apply(&mut turn)? {
+                Applied::Collision => {
+                    instruments.collisions.increment(1);
+                    let topic = topic.name();
+                    tracing::error!(
+                        topic,
+                        partition,
+                        offset,
+                        "two documents share one person id"
+                    );
+                }
+                Applied::Changed | Applied::Known => instruments.applied.increment(1),
+            }
+        }
+        at.offset += 1;
+        turn.advance(at);
+    }
+    Ok(())
 }

@@ -3,53 +3,76 @@
 use std::sync::Arc;
 
 use papaya::HashMap;
-use scan_model::{CategorySet, Fact, PersonId, Timestamp, fact};
+use scan_model::{CategorySet, Fact, PersonId, Timestamp};
+use seize::Collector;
 
-/// Facts by person. A person's facts are replaced as a whole, so a reader sees one state of them.
-#[derive(Default)]
+use crate::packed_facts::PackedFacts;
+use crate::table::{SEGMENTS, segment_of};
+
+/// Facts by person, in the table's segments. A person's facts are replaced as a whole, so a reader sees one state of them.
 pub struct SideTable {
-    facts: HashMap<PersonId, Arc<[Fact]>>,
+    segments: Box<[HashMap<PersonId, PackedFacts, foldhash::fast::RandomState>]>,
+}
+
+impl Default for SideTable {
+    fn default() -> Self {
+        let collector = Arc::new(Collector::new());
+        let segment = |_| {
+            HashMap::builder()
+                .hasher(foldhash::fast::RandomState::default())
+                .shared_collector(Arc::clone(&collector))
+                .build()
+        };
+        Self {
+            segments: (0..SEGMENTS).map(segment).collect(),
+        }
+    }
 }
 
 impl SideTable {
+    fn of(&self, person: PersonId) -> &HashMap<PersonId, PackedFacts, foldhash::fast::RandomState> {
+        &self.segments[segment_of(person)]
+    }
+
     /// A person's facts, active or not.
-    pub fn get(&self, person: PersonId) -> Arc<[Fact]> {
-        self.facts
+    pub fn get(&self, person: PersonId) -> Vec<Fact> {
+        self.of(person)
             .pin()
             .get(&person)
-            .cloned()
-            .unwrap_or_else(|| Arc::from([]))
+            .map_or_else(Vec::new, |packed| packed.unpack(person))
     }
 
     /// Persons with facts.
     pub fn len(&self) -> usize {
-        self.facts.len()
+        self.segments.iter().map(HashMap::len).sum()
     }
 
     /// Whether nobody has facts.
     pub fn is_empty(&self) -> bool {
-        self.facts.is_empty()
+        self.len() == 0
     }
 
     /// Takes a fact in: it replaces the one with the same key. Answers whether anything changed. One writer at a time.
     pub(crate) fn put(&self, fact: Fact) -> bool {
-        let pinned = self.facts.pin();
-        let current = pinned
-            .get(&fact.person)
-            .cloned()
-            .unwrap_or_else(|| Arc::from([]));
-        if current.contains(&fact) {
-            return false;
+        let person = fact.person;
+        let mut facts = self.get(person);
+        let same_key = |old: &Fact| {
+            old.category == fact.category
+                && old.source == fact.source
+                && old.reference == fact.reference
+        };
+        match facts.iter_mut().find(|old| same_key(old)) {
+            Some(old) if *old == fact => return false,
+            Some(old) => *old = fact,
+            None => facts.push(fact),
         }
-        let (person, key) = (fact.person, fact.key());
-        let mut facts: Vec<Fact> = current
-            .iter()
-            .filter(|old| old.key() != key)
-            .cloned()
-            .collect();
-        facts.push(fact);
-        pinned.insert(person, facts.into());
+        self.restore(person, PackedFacts::of(&facts));
         true
+    }
+
+    /// Puts a person's facts in as a whole.
+    pub(crate) fn restore(&self, person: PersonId, facts: PackedFacts) {
+        self.of(person).pin().insert(person, facts);
     }
 
     /// The categories active at an instant, and the next instant at which that may change.
@@ -58,18 +81,23 @@ impl SideTable {
         person: PersonId,
         now: Timestamp,
     ) -> (CategorySet, Option<Timestamp>) {
-        match self.facts.pin().get(&person) {
-            Some(facts) => fact::active_categories(facts, now),
+        match self.of(person).pin().get(&person) {
+            Some(facts) => facts.active(now),
             None => (CategorySet::EMPTY, None),
         }
     }
 
-    /// Everyone's facts, for a snapshot and for the sweep of due changes.
-    pub(crate) fn all(&self) -> Vec<(PersonId, Arc<[Fact]>)> {
-        self.facts
-            .pin()
+    /// The facts of a segment's persons, for a snapshot.
+    pub(crate) fn copy_segment(&self, segment: usize) -> Vec<(PersonId, PackedFacts)> {
+        let pinned = self.segments[segment].pin();
+        pinned
             .iter()
-            .map(|(person, facts)| (*person, Arc::clone(facts)))
+            .map(|(person, facts)| (*person, facts.clone()))
             .collect()
+    }
+
+    /// The persons of a segment who have facts.
+    pub(crate) fn persons(&self, segment: usize) -> Vec<PersonId> {
+        self.segments[segment].pin().keys().copied().collect()
     }
 }

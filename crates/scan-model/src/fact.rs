@@ -77,21 +77,34 @@ impl Fact {
 
     /// Whether it counts at an instant: from `effective`, up to but not including `expiry`.
     pub fn is_active_at(&self, now: Timestamp) -> bool {
-        self.effective <= now && self.expiry.is_none_or(|expiry| now < expiry)
+        is_active(self.effective, self.expiry, now)
     }
 
     /// The next instant after `now` at which [`Self::is_active_at`] changes.
     pub fn next_change_after(&self, now: Timestamp) -> Option<Timestamp> {
-        let ends_before_start = self.expiry.is_some_and(|expiry| expiry <= self.effective);
-        if ends_before_start {
-            return None;
-        }
-        [Some(self.effective), self.expiry]
-            .into_iter()
-            .flatten()
-            .filter(|t| *t > now)
-            .min()
+        next_change(self.effective, self.expiry, now)
     }
+}
+
+/// Whether something counts at an instant that counts from `effective`, up to but not including `expiry`.
+pub fn is_active(effective: Timestamp, expiry: Option<Timestamp>, now: Timestamp) -> bool {
+    effective <= now && expiry.is_none_or(|expiry| now < expiry)
+}
+
+/// The next instant after `now` at which [`is_active`] changes.
+pub fn next_change(
+    effective: Timestamp,
+    expiry: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if expiry.is_some_and(|expiry| expiry <= effective) {
+        return None;
+    }
+    [Some(effective), expiry]
+        .into_iter()
+        .flatten()
+        .filter(|time| *time > now)
+        .min()
 }
 
 /// The categories active at an instant, and the next instant at which that may change.

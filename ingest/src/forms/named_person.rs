@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn p1_another_document_of_the_same_id_names_nobody() {
-        let cache = StatusCache::new(10);
+        let cache = StatusCache::new(10).unwrap();
         let identity = Identity {
             person: PersonId(7),
             check: 0x1234,

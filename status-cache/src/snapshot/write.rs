@@ -1,0 +1,196 @@
+//! Writes a snapshot while serving.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use scan_model::{CodeRevocation, PersonId, Timestamp, codec};
+
+use super::{HASH_LENGTH, HEAD_LENGTH, MAGIC, PartitionKey, SnapshotError};
+use crate::cache::StatusCache;
+use crate::packed_facts::PackedFacts;
+use crate::positions::LogPosition;
+use crate::table::{SEGMENTS, segment_of};
+
+/// How much of the machine a snapshot takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Rests after each segment for as long as the segment took, so that lookups keep their cores.
+    Considerate,
+    /// As fast as it goes.
+    Fast,
+}
+
+/// Writes a snapshot and answers its bytes. Readers go on; writers wait while one segment is copied in memory, never while
+/// the disk writes. The memory taken is that of one segment.
+///
+/// `known_until` must be read before the call: everything appended by then is in the cache.
+///
+/// # Errors
+/// [`SnapshotError::Io`]; the earlier snapshot is then still in place.
+pub fn write(
+    cache: &StatusCache,
+    known_until: Timestamp,
+    fingerprint: [u8; 8],
+    file: &Path,
+    pace: Pace,
+) -> Result<u64, SnapshotError> {
+    let temporary = file.with_extension("writing");
+    let written = write_all(cache, known_until, fingerprint, &temporary, pace);
+    let placed = written.and_then(|bytes| {
+        fs::rename(&temporary, file)?;
+        if let Some(folder) = file.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(bytes)
+    });
+    placed.map_err(|source| {
+        // What is there of it takes space and nothing else.
+        let _ = fs::remove_file(&temporary);
+        SnapshotError::Io {
+            file: file.to_owned(),
+            source,
+        }
+    })
+}
+
+fn write_all(
+    cache: &StatusCache,
+    known_until: Timestamp,
+    fingerprint: [u8; 8],
+    file: &Path,
+    pace: Pace,
+) -> io::Result<u64> {
+    let mut out = Counting {
+        inner: BufWriter::with_capacity(1 << 20, File::create(file)?),
+        written: 0,
+    };
+    let partitions = partitions_of(cache);
+    let header = header(known_until, fingerprint, &partitions);
+    out.write_all(&header)?;
+    let mut index = Vec::with_capacity(SEGMENTS * 8);
+    let mut persons = 0;
+    let mut section = Vec::new();
+    for segment in 0..SEGMENTS {
+        let began = Instant::now();
+        index.extend_from_slice(&out.written.to_le_bytes());
+        section.clear();
+        persons += copy_section(cache, segment, &partitions, &mut section)?;
+        let hash = blake3::hash(&section);
+        out.write_all(&section)?;
+        out.write_all(hash.as_bytes())?;
+        if pace == Pace::Considerate {
+            std::thread::sleep(began.elapsed().min(Duration::from_secs(1)));
+        }
+    }
+    let mut trailer = Vec::from(persons.to_le_bytes());
+    trailer.extend_from_slice(&out.written.to_le_bytes());
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&header).update(&index).update(&trailer);
+    out.write_all(&index)?;
+    out.write_all(&trailer)?;
+    out.write_all(hasher.finalize().as_bytes())?;
+    let written = out.written;
+    let file = out
+        .inner
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    debug_assert!(written as usize > HASH_LENGTH);
+    Ok(written)
+}
+
+/// The partitions of which anything is applied.
+fn partitions_of(cache: &StatusCache) -> Vec<PartitionKey> {
+    let positions = cache.turn().behind.applied.of_segment(0);
+    positions
+        .iter()
+        .map(|at| (at.topic, at.partition))
+        .collect()
+}
+
+fn header(known_until: Timestamp, fingerprint: [u8; 8], partitions: &[PartitionKey]) -> Vec<u8> {
+    let mut header = Vec::from(MAGIC);
+    header.extend_from_slice(&fingerprint);
+    header.extend_from_slice(&known_until.0.to_le_bytes());
+    header.extend_from_slice(&(partitions.len() as u32).to_le_bytes());
+    for (topic, partition) in partitions {
+        header.push(topic.name().len() as u8);
+        header.extend_from_slice(topic.name().as_bytes());
+        header.extend_from_slice(&partition.to_le_bytes());
+    }
+    header
+}
+
+/// Copies a segment as of one moment; answers its persons.
+fn copy_section(
+    cache: &StatusCache,
+    segment: usize,
+    partitions: &[PartitionKey],
+    section: &mut Vec<u8>,
+) -> io::Result<u64> {
+    let head = HEAD_LENGTH + partitions.len() * 8;
+    section.resize(head, 0);
+    let turn = cache.turn();
+    let positions = turn.behind.applied.of_segment(segment);
+    let persons = turn.table.copy_segment(segment, section) as u64;
+    let holders = cache.side_table().copy_segment(segment);
+    let early = turn.behind.early_revocations.iter();
+    let revocations: Vec<CodeRevocation> = early
+        .filter(|(person, _)| segment_of(**person) == segment)
+        .flat_map(|(_, revocations)| revocations.clone())
+        .collect();
+    drop(turn);
+    let slots = (section.len() - head) as u64 / 32;
+    let facts_at = section.len();
+    write_facts(&holders, section);
+    let revocations_at = section.len();
+    for revocation in &revocations {
+        let bytes = codec::encode(revocation).map_err(io::Error::other)?;
+        section.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+        section.extend_from_slice(&bytes);
+    }
+    let offset_of = |key: &PartitionKey| {
+        let here = |at: &&LogPosition| (at.topic, at.partition) == *key;
+        positions.iter().find(here).map_or(0, |at| at.offset)
+    };
+    let counts = [
+        slots,
+        persons,
+        holders.len() as u64,
+        revocations.len() as u64,
+        (revocations_at - facts_at) as u64,
+        (section.len() - revocations_at) as u64,
+    ];
+    let numbers = counts.into_iter().chain(partitions.iter().map(offset_of));
+    for (place, number) in section.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
+        *place = number.to_le_bytes();
+    }
+    Ok(persons)
+}
+
+fn write_facts(holders: &[(PersonId, PackedFacts)], out: &mut Vec<u8>) {
+    for (person, facts) in holders {
+        out.extend_from_slice(&person.0.to_le_bytes());
+        out.extend_from_slice(&(facts.bytes().len() as u32).to_le_bytes());
+        out.extend_from_slice(facts.bytes());
+    }
+}
+
+struct Counting<W> {
+    inner: W,
+    written: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
