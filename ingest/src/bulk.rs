@@ -49,21 +49,25 @@ pub async fn read_body(body: Body) -> Result<Bytes, Problem> {
     })
 }
 
+/// The media type of a request's body, without parameters, in lower case.
+pub fn media_type(headers: &HeaderMap) -> String {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    content_type
+        .and_then(|value| value.split(';').next())
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
+}
+
 /// Reads the items of a body by its content type.
 pub fn read_items<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Batch<T>, Problem> {
     const ALLOWED: &str = "application/json, application/x-ndjson";
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let media_type = content_type
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    match media_type.as_str() {
+    match media_type(headers).as_str() {
         "application/json" if first_byte(body) == Some(b'[') => read_array(body),
         "application/json" => Ok(Batch {
             shape: Shape::One,
@@ -177,7 +181,16 @@ pub fn respond_each(shape: Shape, outcomes: Vec<Result<Done, Problem>>) -> Respo
     json(StatusCode::OK, "application/json", body)
 }
 
-/// A response with a body of a media type.
+/// A response with a body that is there already, of a media type.
+pub fn media(body: Bytes, media_type: &'static str) -> Response {
+    let mut response = Response::new(Body::from(body));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// A response with a status and a body of a media type.
 pub fn json(status: StatusCode, media_type: &'static str, body: String) -> Response {
     let mut response = (status, body).into_response();
     response

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use bytes::BufMut;
 use scan_model::code::CodeError;
 use scan_model::enrolment::Verification;
 use scan_model::{CodeForm, CodeKeys, CodePayload, Colour, Ruleset, Scheme, Timestamp};
@@ -29,38 +30,105 @@ pub struct Moment {
     pub rotating_seconds: u32,
 }
 
+/// Why a code is not in force (C10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeRefusal {
+    /// Not a code's text.
+    Malformed,
+    /// Sealed under a key that is not in force here, or for nobody who is enrolled.
+    Forged,
+    /// Its key is in force here, but it does not open: altered, or misread.
+    Altered,
+    /// Ended by its person.
+    Revoked,
+    /// Its time is over.
+    Expired,
+}
+
+impl CodeRefusal {
+    /// All of them, in the order of their numbers in the compact answer.
+    pub const ALL: [Self; 5] = [
+        Self::Malformed,
+        Self::Forged,
+        Self::Altered,
+        Self::Revoked,
+        Self::Expired,
+    ];
+
+    /// The stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Forged => "forged",
+            Self::Altered => "altered",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The refusal as an answer.
+    pub fn problem(self, language: Language) -> Problem {
+        match self {
+            Self::Malformed => Problem::code(
+                "code-malformed",
+                "A code has 23 characters of base64url",
+                language.forged(),
+            ),
+            Self::Forged => {
+                Problem::code("code-forged", "The code is not genuine", language.forged())
+            }
+            Self::Altered => Problem::code(
+                "code-altered",
+                "The code was altered or misread",
+                language.altered(),
+            ),
+            Self::Revoked => Problem::code(
+                "code-revoked",
+                "The code has been ended",
+                language.revoked(),
+            ),
+            Self::Expired => {
+                Problem::code("code-expired", "The code has expired", language.expired())
+            }
+        }
+    }
+}
+
+impl From<CodeError> for CodeRefusal {
+    fn from(error: CodeError) -> Self {
+        match error {
+            CodeError::Malformed => Self::Malformed,
+            CodeError::UnknownKey => Self::Forged,
+            CodeError::Forged => Self::Altered,
+        }
+    }
+}
+
 /// Opens a code and checks that it is in force (C10). Memory only (INV-2).
 pub fn open_code(
     code: &str,
     keys: &CodeKeys,
     cache: &StatusCache,
     moment: Moment,
-    language: Language,
-) -> Result<ValidCode, Problem> {
-    let forged = || Problem::code("code-forged", "The code is not genuine", language.forged());
-    let payload = keys.open(code).map_err(|error| match error {
-        CodeError::Malformed => Problem::code(
-            "code-malformed",
-            "A code has 23 characters of base64url",
-            language.forged(),
-        ),
-        CodeError::UnknownKey | CodeError::Forged => forged(),
-    })?;
-    let status = cache.get(payload.person, moment.now).ok_or_else(forged)?;
+) -> Result<ValidCode, CodeRefusal> {
+    let payload = keys.open(code)?;
+    let status = cache.get(payload.person, moment.now);
+    judge(payload, status, moment)
+}
+
+/// Whether an opened code is in force, given its person's status.
+pub fn judge(
+    payload: CodePayload,
+    status: Option<PersonStatus>,
+    moment: Moment,
+) -> Result<ValidCode, CodeRefusal> {
+    let status = status.ok_or(CodeRefusal::Forged)?;
     let issued = Timestamp(i64::from(payload.issued_second) * 1000);
     if issued < status.codes_valid_from {
-        return Err(Problem::code(
-            "code-revoked",
-            "The code has been ended",
-            language.revoked(),
-        ));
+        return Err(CodeRefusal::Revoked);
     }
     if is_expired(&payload, &status, moment) {
-        return Err(Problem::code(
-            "code-expired",
-            "The code has expired",
-            language.expired(),
-        ));
+        return Err(CodeRefusal::Expired);
     }
     Ok(ValidCode { payload, status })
 }
@@ -109,11 +177,45 @@ pub struct AnswerContext<'a> {
     pub language: Language,
 }
 
+/// What a checker is to make of a valid code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The colour says it.
+    Colour(Colour),
+    /// Green as far as this node knows, and its knowledge is old (S6).
+    Stale,
+    /// Green, and only the name was matched (P2).
+    NameOnly,
+}
+
+impl Outcome {
+    /// The outcome of a status.
+    pub fn of(status: &PersonStatus, context: &AnswerContext<'_>) -> Self {
+        let colour = context.ruleset.colour(status.active);
+        if colour != Colour::GREEN {
+            Self::Colour(colour)
+        } else if context.is_stale() {
+            Self::Stale
+        } else if status.verification == Verification::NameMatched {
+            Self::NameOnly
+        } else {
+            Self::Colour(colour)
+        }
+    }
+}
+
+impl AnswerContext<'_> {
+    /// Whether this node's knowledge is older than configured.
+    pub const fn is_stale(&self) -> bool {
+        self.knowledge_age_ms > self.stale_after_ms
+    }
+}
+
 /// Writes the answer of a lookup as JSON.
 ///
 /// Every text in it is a stable name, a sentence of [`Language`], or a mask, none of which needs escaping.
 pub fn write_answer(
-    out: &mut String,
+    out: &mut impl BufMut,
     status: &PersonStatus,
     named: Named,
     context: &AnswerContext<'_>,
@@ -123,63 +225,85 @@ pub fn write_answer(
     } = context;
     let colour = ruleset.colour(status.active);
     let rule = ruleset.rule(colour);
-    let is_stale = context.knowledge_age_ms > context.stale_after_ms;
+    let (outcome, next_step) = match Outcome::of(status, context) {
+        Outcome::Colour(Colour::GREEN) => (rule.name, None),
+        Outcome::Colour(_) => (rule.name, Some(language.red())),
+        Outcome::Stale => ("stale", Some(language.stale())),
+        Outcome::NameOnly => ("name_only", Some(language.name_only())),
+    };
     let name_only = status.verification == Verification::NameMatched;
-    let (outcome, next_step) = match (colour, is_stale, name_only) {
-        (Colour::GREEN, false, false) => (rule.name, None),
-        (Colour::GREEN, true, _) => ("stale", Some(language.stale())),
-        (Colour::GREEN, false, true) => ("name_only", Some(language.name_only())),
-        _ => (rule.name, Some(language.red())),
-    };
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        r#"{{"outcome":"{outcome}","colour":"{}","passes":{},"name":"{}","phone":"#,
-        rule.name, rule.passes, status.name,
-    );
-    let _ = match status.phone {
-        Some(phone) => write!(out, r#""{phone}""#),
-        None => out.write_str("null"),
-    };
-    out.push_str(r#","reasons":["#);
-    for (index, reason) in ruleset.reasons(status.active).iter().enumerate() {
-        let comma = if index > 0 { "," } else { "" };
-        let guidance = language.guidance(reason);
-        let _ = write!(
-            out,
-            r#"{comma}{{"category":"{}","guidance":"{guidance}"}}"#,
-            reason.name()
-        );
+    let mut put = |text: &str| out.put_slice(text.as_bytes());
+    let mut digits = itoa::Buffer::new();
+    put(r#"{"outcome":""#);
+    put(outcome);
+    put(r#"","colour":""#);
+    put(rule.name);
+    put(r#"","passes":"#);
+    put(boolean(rule.passes));
+    put(r#","name":""#);
+    // Writing into memory cannot fail.
+    let _ = write!(Text(&mut put), "{}", status.name);
+    put(r#"","phone":"#);
+    match status.phone {
+        Some(phone) => {
+            let _ = write!(Text(&mut put), r#""{phone}""#);
+        }
+        None => put("null"),
     }
-    let verification = if name_only {
+    put(r#","reasons":["#);
+    for (index, reason) in ruleset.reasons(status.active).iter().enumerate() {
+        put(if index > 0 { "," } else { "" });
+        put(r#"{"category":""#);
+        put(reason.name());
+        put(r#"","guidance":""#);
+        put(language.guidance(reason));
+        put(r#""}"#);
+    }
+    put(r#"],"verification":""#);
+    put(if name_only {
         "name_matched"
     } else {
         "face_checked"
-    };
-    let _ = write!(
-        out,
-        r#"],"verification":"{verification}","check_document":{name_only}"#
-    );
+    });
+    put(r#"","check_document":"#);
+    put(boolean(name_only));
     if let Named::Code(payload) = named {
-        let _ = write!(
-            out,
-            r#","scheme":"{}","form":"{}""#,
-            scheme_name(payload.scheme),
-            form_name(payload.form)
-        );
+        put(r#","scheme":""#);
+        put(scheme_name(payload.scheme));
+        put(r#"","form":""#);
+        put(form_name(payload.form));
+        put(r#"""#);
     }
     if let Some(next_step) = next_step {
-        let _ = write!(out, r#","next_step":"{next_step}""#);
+        put(r#","next_step":""#);
+        put(next_step);
+        put(r#"""#);
     }
-    let _ = write!(
-        out,
-        r#","status_version":{},"knowledge_age_ms":{},"ruleset":"{ruleset}""#,
-        status.version, context.knowledge_age_ms
-    );
+    put(r#","status_version":"#);
+    put(digits.format(status.version));
+    put(r#","knowledge_age_ms":"#);
+    put(digits.format(context.knowledge_age_ms));
+    put(r#","ruleset":""#);
+    put(ruleset.name());
+    put(r#"""#);
     if status.synthetic {
-        out.push_str(r#","synthetic":true"#);
+        put(r#","synthetic":true"#);
     }
-    out.push('}');
+    put("}");
+}
+
+const fn boolean(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
+
+/// Takes formatted text into an answer.
+struct Text<'a, F>(&'a mut F);
+
+impl<F: FnMut(&str)> Write for Text<'_, F> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        (self.0)(text);
+        Ok(())
+    }
 }
 
 const fn scheme_name(scheme: Scheme) -> &'static str {

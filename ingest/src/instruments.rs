@@ -3,12 +3,14 @@
 use metrics::{Counter, Histogram, counter, histogram};
 use scan_model::ScanKind;
 
+use crate::decision::CodeRefusal;
+
 /// The handles.
 pub struct Instruments {
     /// Lookups answered with a status.
     pub lookups_answered: Counter,
-    /// Lookups of codes that are not in force.
-    pub lookups_refused: Counter,
+    /// Lookups of codes that are not in force, by why.
+    lookups_refused: [Counter; 5],
     /// Seconds from request to answer of a scan request, durable.
     pub scan_seconds: Histogram,
     /// Scans acknowledged, by kind.
@@ -31,7 +33,8 @@ impl Default for Instruments {
     fn default() -> Self {
         Self {
             lookups_answered: counter!("ingest_lookups_total", "outcome" => "answered"),
-            lookups_refused: counter!("ingest_lookups_total", "outcome" => "refused"),
+            lookups_refused: CodeRefusal::ALL
+                .map(|refusal| counter!("ingest_lookups_total", "outcome" => refusal.name())),
             scan_seconds: histogram!("ingest_scan_request_seconds"),
             scans: ScanKind::ALL.map(|kind| counter!("ingest_scans_total", "kind" => kind.name())),
             items_refused: counter!("ingest_items_refused_total"),
@@ -45,6 +48,11 @@ impl Default for Instruments {
 }
 
 impl Instruments {
+    /// The counter of lookups refused for a reason.
+    pub const fn lookups_refused(&self, refusal: CodeRefusal) -> &Counter {
+        &self.lookups_refused[refusal as usize]
+    }
+
     /// The counter of acknowledged scans of a kind.
     pub const fn scans(&self, kind: ScanKind) -> &Counter {
         &self.scans[kind as usize]

@@ -4,13 +4,14 @@
 //! - [`forms`] turns request bodies into domain records and says which field breaks which rule.
 //! - [`decision`] turns a code and a status into what a checker sees; [`wording`] puts it into Chinese or English.
 //! - [`idempotency`] recognises a scan that was sent before; [`bulk`] reads batches and answers item by item.
-//! - [`routes`] joins them; [`problem`] is every error as `application/problem+json`.
+//! - [`routes`] joins them, and [`front`] answers lookups before them; [`problem`] is every error as `application/problem+json`.
 
 pub mod admission;
 pub mod authority;
 pub mod bulk;
 pub mod decision;
 pub mod forms;
+pub mod front;
 pub mod idempotency;
 pub mod instruments;
 pub mod problem;
@@ -20,4 +21,5 @@ pub mod topics;
 pub mod wording;
 
 pub use authority::{ApiKey, Authority, Right, Role};
+pub use front::Front;
 pub use service::{Ingest, IngestConfig, IngestError};

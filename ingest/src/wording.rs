@@ -86,6 +86,14 @@ impl Language {
         )
     }
 
+    /// What a checker does with an altered or misread code.
+    pub const fn altered(self) -> &'static str {
+        self.pick(
+            "该码被改动或未扫描完整,请重新扫描;仍然如此则请打开小程序出示本人的码",
+            "The code was altered or misread; scan again, then ask to see the code in the app",
+        )
+    }
+
     /// What a checker does where nobody is known by the document.
     pub const fn unknown(self) -> &'static str {
         self.pick(

@@ -28,8 +28,8 @@ async fn bad_codes(world: &World) -> Vec<(String, &'static str)> {
         ..stranger
     };
     vec![
-        (altered, "forged"),
-        (foreign.seal(&of_person), "forged"),
+        (altered, "altered"),
+        (foreign.seal(&of_person), "altered"),
         (retired.seal(&of_person), "forged"),
         (world.ingest.code_keys.load().seal(&stranger), "forged"),
         (code[1..].to_owned(), "malformed"),

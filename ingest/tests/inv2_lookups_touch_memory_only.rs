@@ -66,8 +66,8 @@ async fn inv2_lookups_go_on_while_the_log_hangs() {
         oldest >= 300,
         "S6: the answer says how old it is, {oldest} ms"
     );
-    let forged = world.look_up("AQAAAAAAAAAAAAAAAAAAAAA", "en").await;
-    assert_eq!(forged.problem(), refusal(422, "code", "forged"));
+    let altered = world.look_up("AQAAAAAAAAAAAAAAAAAAAAA", "en").await;
+    assert_eq!(altered.problem(), refusal(422, "code", "altered"));
     assert!(
         !hanging.is_finished(),
         "INV-7: a scan is not acknowledged before it is durable"

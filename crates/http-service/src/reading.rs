@@ -3,7 +3,7 @@
 //! serde's own messages quote the value that they refuse, which may be a document number, a name or a phone number in the
 //! wrong place (INV-3). Here only the field, the rule and what is allowed are kept of them.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::problem::Problem;
@@ -12,12 +12,12 @@ use crate::problem::Problem;
 const LONGEST_NAME: usize = 40;
 
 /// Reads one JSON value. An error names the field where the reading stopped, and the rule.
-pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub fn read_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     // Keeping track of the path costs half as much again, so it is kept only where there is something to say.
     serde_json::from_slice(bytes).or_else(|_| read_tracked(bytes))
 }
 
-fn read_tracked<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+fn read_tracked<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         // Whether the body is JSON at all comes first, wherever the reading stopped.

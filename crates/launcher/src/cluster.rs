@@ -12,7 +12,7 @@ use event_log::kafka::topics::{Finding, TopicAdmin};
 use event_log::local::LocalOptions as LocalLogOptions;
 use event_log::{Cleanup, KafkaLog, LocalLog, LogError, SharedLog, SpoolOptions, TopicConfig};
 use http_service::{IntoResponse, Problem, RenderMetrics, Router, metrics_response};
-use ingest::{Ingest, IngestConfig};
+use ingest::{Front, Ingest, IngestConfig};
 use registry::RegistryNode;
 use scan_model::codec::{ScanFormat, WireRecord};
 use scan_model::{Ruleset, Scan};
@@ -122,7 +122,8 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
     } else {
         tokio::spawn(open_spool_when_fit(cluster, Arc::clone(&ingest)));
     }
-    http_service::serve(router, listener, shutdown).await?;
+    let front = Arc::new(Front(Arc::clone(&ingest)));
+    http_service::serve_front_line(router, front, listener, shutdown).await?;
     stop.send_replace(true);
     if let Some(spool) = &ingest.spool
         && !spool.wait_empty(SPOOL_DRAIN).await

@@ -10,7 +10,7 @@ use event_log::local::LocalOptions as LogOptions;
 use event_log::{LocalLog, SharedLog};
 use http_service::{RenderMetrics, Router};
 use ingest::topics::{self, Retention};
-use ingest::{Ingest, IngestConfig};
+use ingest::{Front, Ingest, IngestConfig};
 use query::{CompleteUpTo, Query};
 use registry::RegistryNode;
 use tokio::net::TcpListener;
@@ -83,7 +83,8 @@ impl Deployment {
         let (stop, stopped) = watch::channel(false);
         let mut servers = Vec::new();
         let router = ingest::routes::router(Arc::clone(&ingest), Arc::clone(&metrics));
-        servers.push(serve(router, ingest_listener, stopped.clone()));
+        let front = Arc::new(Front(Arc::clone(&ingest)));
+        servers.push(serve_front(router, front, ingest_listener, stopped.clone()));
         let query = Arc::new(Query {
             store: store.clone(),
             complete_up_to: complete_up_to(&log),
@@ -132,6 +133,20 @@ impl Deployment {
         }
         Ok(())
     }
+}
+
+fn serve_front(
+    router: Router,
+    front: Arc<Front>,
+    listener: TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) -> JoinHandle<Result<()>> {
+    tokio::spawn(async move {
+        let shutdown = async move {
+            let _ = stopped.wait_for(|stop| *stop).await.map(|_| ());
+        };
+        Ok(http_service::serve_front_line(router, front, listener, shutdown).await?)
+    })
 }
 
 fn serve(

@@ -26,7 +26,8 @@ use crate::person::PersonId;
 
 /// Characters of every code.
 pub const CODE_LENGTH: usize = 23;
-const SEALED_LENGTH: usize = 17;
+/// Bytes behind a code's characters: the key id and the block.
+pub const SEALED_LENGTH: usize = 17;
 
 /// Whose rules govern a code's validity (P5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
@@ -142,14 +143,22 @@ impl CodeKeys {
         let length = URL_SAFE_NO_PAD
             .decode_slice(code, &mut sealed)
             .map_err(|_| CodeError::Malformed)?;
-        if length != SEALED_LENGTH {
-            return Err(CodeError::Malformed);
+        match sealed.first_chunk() {
+            Some(sealed) if length == SEALED_LENGTH => self.open_sealed(sealed),
+            _ => Err(CodeError::Malformed),
         }
+    }
+
+    /// Opens the bytes behind a code.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_sealed(&self, sealed: &[u8; SEALED_LENGTH]) -> Result<CodePayload, CodeError> {
         let cipher = self.ciphers[usize::from(sealed[0])]
             .as_ref()
             .ok_or(CodeError::UnknownKey)?;
         let mut block = [0; 16];
-        block.copy_from_slice(&sealed[1..SEALED_LENGTH]);
+        block.copy_from_slice(&sealed[1..]);
         let mut cipher_block = block.into();
         cipher.decrypt_block(&mut cipher_block);
         decode_block(&cipher_block).ok_or(CodeError::Forged)

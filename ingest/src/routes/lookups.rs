@@ -1,18 +1,25 @@
 //! Lookups (C1): by code, many at once, by document number in a body.
 
+mod batch;
+pub mod compact;
+
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use scan_model::Timestamp;
-use serde::Deserialize;
+use bytes::{Bytes, BytesMut};
+use http_service::read_json;
+use scan_model::{Ruleset, Timestamp};
+use serde::{Deserialize, Deserializer};
 
 use super::audit;
 use crate::authority::{Caller, Right};
-use crate::bulk::{self, Shape};
+use crate::bulk;
 use crate::decision::{self, AnswerContext, Moment, Named};
 use crate::forms::DocumentForm;
 use crate::problem::Problem;
@@ -20,7 +27,9 @@ use crate::service::Ingest;
 use crate::wording::Language;
 
 /// Most codes of one request (INV-6).
-const MAX_LOOKUPS: usize = 1000;
+pub const MAX_LOOKUPS: usize = 1000;
+/// Room for one answer; a longer one takes more.
+const ANSWER_ROOM: usize = 1024;
 
 /// `GET /v1/codes/{code}`. Touches memory only (INV-2).
 pub async fn by_code(
@@ -30,61 +39,117 @@ pub async fn by_code(
 ) -> Response {
     // A path that is not text holds no code.
     let code = code.map_or_else(|_| String::new(), |Path(code)| code);
-    match look_up(&ingest, &headers, &code) {
-        Ok(answer) => bulk::json(StatusCode::OK, "application/json", answer),
-        Err(problem) => problem.into_response(),
+    answer_code(&ingest, &headers, &code).map(Body::from)
+}
+
+/// What `GET /v1/codes/{code}` answers.
+pub fn answer_code(
+    ingest: &Ingest,
+    headers: &HeaderMap,
+    code: &str,
+) -> axum::http::Response<Bytes> {
+    match look_up(ingest, headers, code) {
+        Ok(answer) => {
+            let mut response = axum::http::Response::new(answer);
+            let json = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
+        Err(problem) => problem.to_response(),
     }
 }
 
-fn look_up(ingest: &Ingest, headers: &HeaderMap, code: &str) -> Result<String, Problem> {
+fn look_up(ingest: &Ingest, headers: &HeaderMap, code: &str) -> Result<Bytes, Problem> {
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::LookUpCode)?;
-    let answer = answer_code(ingest, code, Timestamp::now(), Language::of(headers));
-    match &answer {
-        Ok(_) => ingest.instruments.lookups_answered.increment(1),
-        Err(_) => ingest.instruments.lookups_refused.increment(1),
+    let now = Timestamp::now();
+    let language = Language::of(headers);
+    let keys = ingest.code_keys.load();
+    let moment = moment(ingest, now);
+    match decision::open_code(code, &keys, &ingest.cache, moment) {
+        Ok(valid) => {
+            ingest.instruments.lookups_answered.increment(1);
+            let ruleset = ingest.ruleset.load();
+            let context = context(ingest, &ruleset, now, language);
+            let named = Named::Code(valid.payload);
+            Ok(in_buffer(|out| {
+                decision::write_answer(out, &valid.status, named, &context);
+            }))
+        }
+        Err(refusal) => {
+            ingest.instruments.lookups_refused(refusal).increment(1);
+            Err(refusal.problem(language))
+        }
     }
-    answer
 }
 
-fn answer_code(
-    ingest: &Ingest,
-    code: &str,
-    now: Timestamp,
-    language: Language,
-) -> Result<String, Problem> {
-    let keys = ingest.code_keys.load();
-    let moment = Moment {
+fn moment(ingest: &Ingest, now: Timestamp) -> Moment {
+    Moment {
         now,
         shown_at: now,
         rotating_seconds: ingest.config.rotating_seconds,
-    };
-    let valid = decision::open_code(code, &keys, &ingest.cache, moment, language)?;
-    let mut answer = String::with_capacity(512);
-    let ruleset = ingest.ruleset.load();
-    let context = AnswerContext {
-        ruleset: &ruleset,
+    }
+}
+
+fn context<'r>(
+    ingest: &Ingest,
+    ruleset: &'r Ruleset,
+    now: Timestamp,
+    language: Language,
+) -> AnswerContext<'r> {
+    AnswerContext {
+        ruleset,
         knowledge_age_ms: ingest.knowledge_age_ms(now),
         stale_after_ms: ingest.config.stale_after_ms,
         language,
-    };
-    decision::write_answer(
-        &mut answer,
-        &valid.status,
-        Named::Code(valid.payload),
-        &context,
-    );
-    Ok(answer)
+    }
 }
 
-/// What `POST /v1/lookups` takes: codes, or one document.
+/// Writes an answer into this thread's buffer, whose memory is taken once for many answers.
+fn in_buffer(write: impl FnOnce(&mut BytesMut)) -> Bytes {
+    thread_local! {
+        static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(64 * ANSWER_ROOM));
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.reserve(ANSWER_ROOM);
+        write(buffer);
+        buffer.split().freeze()
+    })
+}
+
+/// What `POST /v1/lookups` takes as JSON: codes, or one document.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LookupsForm {
-    #[serde(default)]
-    codes: Option<Vec<String>>,
+struct LookupsForm<'a> {
+    #[serde(default, borrow)]
+    codes: Option<Vec<CodeText<'a>>>,
     #[serde(default)]
     document: Option<DocumentForm>,
+}
+
+/// A code's text, copied only where it is written with escapes.
+struct CodeText<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for CodeText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = CodeText<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(CodeText(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(CodeText(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Visitor)
+    }
 }
 
 /// `POST /v1/lookups`.
@@ -102,45 +167,46 @@ async fn answer_many(
 ) -> Result<Response, Problem> {
     let caller = ingest.authority.identify(headers)?;
     let body = bulk::read_body(body).await?;
-    let batch = bulk::read_items::<LookupsForm>(headers, &body)?;
-    let (Shape::One, Some(item)) = (batch.shape, batch.items.into_iter().next()) else {
-        return Err(Problem::malformed(
-            "send one object with codes or with document",
-        ));
-    };
-    let language = Language::of(headers);
-    match item?.0 {
-        LookupsForm {
-            codes: Some(codes),
-            document: None,
-        } => {
+    match bulk::media_type(headers).as_str() {
+        compact::CODES => {
             caller.require(Right::LookUpCode)?;
-            if codes.len() > MAX_LOOKUPS {
-                return Err(Problem::too_many_items(MAX_LOOKUPS));
+            let codes = compact::read_codes(&body)?;
+            batch::answer(ingest, headers, batch::Codes::Sealed(codes))
+        }
+        "application/json" => {
+            if body.trim_ascii_start().starts_with(b"[") {
+                return Err(Problem::malformed(
+                    "send one object with codes or with document",
+                ));
             }
-            let now = Timestamp::now();
-            let answers: Vec<_> = codes
-                .iter()
-                .map(|code| answer_code(ingest, code, now, language))
-                .collect();
-            let answered = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
-            let refused = answers.len() as u64 - answered;
-            ingest.instruments.lookups_answered.increment(answered);
-            ingest.instruments.lookups_refused.increment(refused);
-            Ok(bulk::respond(Shape::Array, StatusCode::OK, answers))
+            let form: LookupsForm<'_> = read_json(&body)?;
+            match form {
+                LookupsForm {
+                    codes: Some(codes),
+                    document: None,
+                } => {
+                    caller.require(Right::LookUpCode)?;
+                    batch::answer(ingest, headers, batch::Codes::Texts(&codes))
+                }
+                LookupsForm {
+                    codes: None,
+                    document: Some(document),
+                } => {
+                    let answer =
+                        answer_document(ingest, caller, &document, Language::of(headers)).await?;
+                    Ok(bulk::media(answer, "application/json"))
+                }
+                _ => Err(Problem::field(
+                    "codes",
+                    "exactly_one",
+                    "give either codes or document",
+                )),
+            }
         }
-        LookupsForm {
-            codes: None,
-            document: Some(document),
-        } => {
-            let answer = answer_document(ingest, caller, &document, language).await?;
-            Ok(bulk::json(StatusCode::OK, "application/json", answer))
-        }
-        _ => Err(Problem::field(
-            "codes",
-            "exactly_one",
-            "give either codes or document",
-        )),
+        _ => Err(Problem::content_type(&format!(
+            "application/json, {}",
+            compact::CODES
+        ))),
     }
 }
 
@@ -150,7 +216,7 @@ async fn answer_document(
     caller: &Caller,
     document: &DocumentForm,
     language: Language,
-) -> Result<String, Problem> {
+) -> Result<Bytes, Problem> {
     caller.require(Right::LookUpDocument)?;
     let now = Timestamp::now();
     let identity = ingest.config.person_key.identify(&document.parse(now)?);
@@ -166,14 +232,9 @@ async fn answer_document(
     let status = found
         .filter(|status| status.residue == identity.residue())
         .ok_or_else(|| decision::unknown_document(language))?;
-    let mut answer = String::with_capacity(512);
     let ruleset = ingest.ruleset.load();
-    let context = AnswerContext {
-        ruleset: &ruleset,
-        knowledge_age_ms: ingest.knowledge_age_ms(now),
-        stale_after_ms: ingest.config.stale_after_ms,
-        language,
-    };
-    decision::write_answer(&mut answer, &status, Named::Document, &context);
-    Ok(answer)
+    let context = context(ingest, &ruleset, now, language);
+    Ok(in_buffer(|out| {
+        decision::write_answer(out, &status, Named::Document, &context);
+    }))
 }

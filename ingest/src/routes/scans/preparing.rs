@@ -204,7 +204,8 @@ fn identify(
                 shown_at: checked.event_time,
                 rotating_seconds: ingest.config.rotating_seconds,
             };
-            let valid = decision::open_code(code, &keys, &ingest.cache, moment, language)?;
+            let valid = decision::open_code(code, &keys, &ingest.cache, moment)
+                .map_err(|refusal| refusal.problem(language))?;
             let carrier = match valid.payload.form {
                 CodeForm::App => Carrier::AppCode,
                 CodeForm::Rotating => Carrier::RotatingCode,

@@ -1,0 +1,247 @@
+//! Serving where every microsecond counts: one single-threaded runtime a core, and answers that need no waiting given at
+//! once on it.
+//!
+//! Connections are accepted in one place and each goes to the core that has the fewest, so that no core idles beside a full
+//! one, as it may where the kernel spreads them by hash. A request stays on its connection's core: no task crosses threads,
+//! and nothing is shared between cores but what the service itself shares. Requests that a service calls heavy run on the
+//! runtime that serves the rest of the process, so that a large import delays no lookup behind it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::thread;
+
+use axum::Router;
+use axum::body::Body as RouterBody;
+use axum::http::{Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tower::ServiceExt;
+
+/// What a service answers without waiting, and what it keeps away from the cores that do so.
+pub trait Quick: Send + Sync + 'static {
+    /// The answer to a request that needs nothing but memory (INV-2); nothing where the router is to answer.
+    fn answer(&self, request: &Request<Incoming>) -> Option<Response<Bytes>>;
+
+    /// Whether a request may keep a core busy for longer than a lookup may wait.
+    fn is_heavy(&self, request: &Request<Incoming>) -> bool;
+}
+
+/// A body that is there already, or one that the router gives.
+pub enum AnswerBody {
+    /// There already.
+    Ready(Option<Bytes>),
+    /// The router's.
+    Router(RouterBody),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match &mut *self {
+            Self::Ready(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Router(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Ready(bytes) => bytes.is_none(),
+            Self::Router(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ready(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Router(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A core's share of the connections.
+struct Core {
+    connections: Arc<AtomicUsize>,
+    incoming: mpsc::UnboundedSender<std::net::TcpStream>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// Serves until `shutdown` resolves, then answers what is under way.
+///
+/// # Errors
+/// Where a thread or its runtime does not start.
+pub async fn serve_front_line<Q: Quick>(
+    router: Router,
+    quick: Arc<Q>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    let cores = (0..count)
+        .map(|number| start_core(number, router.clone(), Arc::clone(&quick)))
+        .collect::<io::Result<Vec<Core>>>()?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => hand_over(&cores, stream),
+            Err(error) => wait_after(&error).await,
+        }
+    }
+    drop(listener);
+    for core in cores {
+        drop(core.incoming);
+        // An error is a core that ended before: a panic, which its thread has reported.
+        let _ = core.ended.await;
+    }
+    Ok(())
+}
+
+fn hand_over(cores: &[Core], stream: TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY is not set");
+    }
+    let fewest = cores
+        .iter()
+        .min_by_key(|core| core.connections.load(Ordering::Relaxed));
+    let (Some(core), Ok(stream)) = (fewest, stream.into_std()) else {
+        return;
+    };
+    core.connections.fetch_add(1, Ordering::Relaxed);
+    let _ = core.incoming.send(stream);
+}
+
+/// What accepting says of one connection that went away is nothing; where the process has no more sockets, it waits for some.
+async fn wait_after(error: &io::Error) {
+    let is_of_the_connection = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    );
+    if !is_of_the_connection {
+        tracing::warn!(%error, "connections are not accepted");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+fn start_core<Q: Quick>(number: usize, router: Router, quick: Arc<Q>) -> io::Result<Core> {
+    let (incoming, connections_in) = mpsc::unbounded_channel();
+    let (end, ended) = oneshot::channel();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let service = Service {
+        router,
+        quick,
+        others: Handle::current(),
+    };
+    let counted = Arc::clone(&connections);
+    thread::Builder::new()
+        .name(format!("front-line-{number}"))
+        .spawn(move || {
+            runtime.block_on(serve_connections(service, connections_in, counted));
+            let _ = end.send(());
+        })?;
+    Ok(Core {
+        connections,
+        incoming,
+        ended,
+    })
+}
+
+async fn serve_connections<Q: Quick>(
+    service: Service<Q>,
+    mut incoming: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    connections: Arc<AtomicUsize>,
+) {
+    let graceful = GracefulShutdown::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().pipeline_flush(true);
+    while let Some(stream) = incoming.recv().await {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection is dropped");
+                connections.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+        };
+        let service = service.clone();
+        let serve = service_fn(move |request| service.clone().serve(request));
+        let connection = builder.serve_connection(TokioIo::new(stream), serve);
+        let connection = graceful.watch(connection.into_owned());
+        let connections = Arc::clone(&connections);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error, "a connection ended");
+            }
+            connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+    graceful.shutdown().await;
+}
+
+/// What answers on every core.
+struct Service<Q> {
+    router: Router,
+    quick: Arc<Q>,
+    others: Handle,
+}
+
+impl<Q> Clone for Service<Q> {
+    fn clone(&self) -> Self {
+        Self {
+            router: self.router.clone(),
+            quick: Arc::clone(&self.quick),
+            others: self.others.clone(),
+        }
+    }
+}
+
+impl<Q: Quick> Service<Q> {
+    async fn serve(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, std::convert::Infallible> {
+        if let Some(answer) = self.quick.answer(&request) {
+            return Ok(answer.map(|bytes| AnswerBody::Ready(Some(bytes))));
+        }
+        let is_heavy = self.quick.is_heavy(&request);
+        let answering = self.router.oneshot(request);
+        let answer = if is_heavy {
+            self.others.spawn(answering).await
+        } else {
+            Ok(answering.await)
+        };
+        Ok(match answer {
+            Ok(Ok(response)) => response.map(AnswerBody::Router),
+            Err(_) => {
+                let mut response = Response::new(AnswerBody::Ready(None));
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                response
+            }
+        })
+    }
+}
