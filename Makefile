@@ -41,9 +41,13 @@ deny: ## Licences, bans and sources of every dependency (advisories: see CONTRIB
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked --version 0.20.2"; exit 1; }
 	@cargo deny --locked check licenses bans sources
 
-.PHONY: bench-http
-bench-http: release ## Lookups over HTTP beside a bare axum handler with the same answer, in one run
-	@scripts/bench-http.sh $(ARGS)
+.PHONY: bench-lookup
+bench-lookup: release ## Lookups over HTTP beside axum, hyper, nginx and Redis, batches, and latency at half load, in one run
+	@scripts/bench-lookup.sh $(ARGS)
+
+.PHONY: bench-table
+bench-table: ## The status table at 1, 10 and 126 million people beside Redis: bytes a person, lookups, restart; minutes
+	@scripts/bench-table.sh $(ARGS)
 
 .PHONY: bench-check-ins
 bench-check-ins: release ## Single durable check-ins through a real Kafka broker, and what each part uses

@@ -2,6 +2,8 @@
 //!
 //! An item that cannot be read is refused by itself; the others go through.
 
+pub mod rows;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +12,7 @@ use http_service::read_json;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use self::rows::FromRow;
 use crate::problem::Problem;
 
 /// Largest body, in bytes (INV-6).
@@ -59,6 +62,17 @@ pub fn media_type(headers: &HeaderMap) -> String {
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase()
+}
+
+/// Reads the items of a bulk request: what [`read_items`] reads, and CSV.
+pub fn read_items_or_rows<T: DeserializeOwned + FromRow>(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Batch<T>, Problem> {
+    if media_type(headers) == rows::CSV {
+        return rows::read_rows(body);
+    }
+    read_items(headers, body)
 }
 
 /// Reads the items of a body by its content type.
@@ -138,6 +152,40 @@ pub fn respond(
         .into_iter()
         .map(|outcome| outcome.map(|body| Done { status, body }));
     respond_each(shape, each.collect())
+}
+
+/// Whether a caller wants to hear of refused items alone (RFC 7240, `Prefer: return=minimal`).
+pub fn wants_refusals_only(headers: &HeaderMap) -> bool {
+    headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .any(|preference| preference.trim().eq_ignore_ascii_case("return=minimal"))
+}
+
+/// Answers how many items were accepted, and each refused one with its index and problem.
+pub fn respond_refusals(outcomes: &[Result<(), Problem>]) -> Response {
+    let mut refused = Vec::new();
+    for (index, outcome) in outcomes.iter().enumerate() {
+        if let Err(problem) = outcome {
+            let status = problem.status().as_u16();
+            let problem = serde_json::to_string(problem).unwrap_or_default();
+            refused.push(format!(
+                r#"{{"index":{index},"status":{status},"problem":{problem}}}"#
+            ));
+        }
+    }
+    let accepted = outcomes.len() - refused.len();
+    let body = format!(
+        r#"{{"accepted":{accepted},"refused":{},"results":[{}]}}"#,
+        refused.len(),
+        refused.join(",")
+    );
+    let mut response = json(StatusCode::OK, "application/json", body);
+    let applied = HeaderValue::from_static("return=minimal");
+    response.headers_mut().insert("preference-applied", applied);
+    response
 }
 
 /// Answers in the request's shape, with a status an item.

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use bytes::BufMut;
 use scan_model::code::CodeError;
 use scan_model::enrolment::Verification;
 use scan_model::{CodeForm, CodeKeys, CodePayload, Colour, Ruleset, Scheme, Timestamp};
@@ -171,7 +170,7 @@ pub struct AnswerContext<'a> {
     pub ruleset: &'a Ruleset,
     /// How old this node's knowledge is (S6).
     pub knowledge_age_ms: i64,
-    /// The age from which answers are *stale*.
+    /// The age from which answers are *stale*; 0 for none.
     pub stale_after_ms: i64,
     /// The asked language.
     pub language: Language,
@@ -207,7 +206,7 @@ impl Outcome {
 impl AnswerContext<'_> {
     /// Whether this node's knowledge is older than configured.
     pub const fn is_stale(&self) -> bool {
-        self.knowledge_age_ms > self.stale_after_ms
+        self.stale_after_ms != 0 && self.knowledge_age_ms > self.stale_after_ms
     }
 }
 
@@ -215,7 +214,7 @@ impl AnswerContext<'_> {
 ///
 /// Every text in it is a stable name, a sentence of [`Language`], or a mask, none of which needs escaping.
 pub fn write_answer(
-    out: &mut impl BufMut,
+    out: &mut Vec<u8>,
     status: &PersonStatus,
     named: Named,
     context: &AnswerContext<'_>,
@@ -232,7 +231,7 @@ pub fn write_answer(
         Outcome::NameOnly => ("name_only", Some(language.name_only())),
     };
     let name_only = status.verification == Verification::NameMatched;
-    let mut put = |text: &str| out.put_slice(text.as_bytes());
+    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
     let mut digits = itoa::Buffer::new();
     put(r#"{"outcome":""#);
     put(outcome);

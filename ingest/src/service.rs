@@ -1,6 +1,5 @@
 //! The ingest service: what it holds, how it starts, how it drains.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,7 +8,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use event_log::{LogError, Partition, Record, SharedLog, Spool, SpoolOptions, Taken};
 use registry::{RegistryError, RegistryNode};
-use scan_model::code::CodeKeysError;
 use scan_model::codec::ScanFormat;
 use scan_model::{CodeKeys, PersonKey, Ruleset, Timestamp};
 use status_cache::feed::{Coverage, Feed};
@@ -25,8 +23,8 @@ use crate::instruments::Instruments;
 pub struct IngestConfig {
     /// The key under which documents become ids.
     pub person_key: PersonKey,
-    /// The keys that seal codes, by id.
-    pub code_keys: BTreeMap<u8, [u8; 32]>,
+    /// The keys that seal and open codes at the start.
+    pub code_keys: CodeKeys,
     /// Callers.
     pub api_keys: Vec<ApiKey>,
     /// The ruleset in force.
@@ -39,7 +37,7 @@ pub struct IngestConfig {
     pub scan_version: u8,
     /// How long ago a scan may have happened, in days.
     pub lateness_days: u32,
-    /// Knowledge older than this makes green answers *stale*, in milliseconds.
+    /// Knowledge older than this makes green answers *stale*, in milliseconds; 0 keeps serving, however old.
     pub stale_after_ms: i64,
     /// How long a rotating code lives, in seconds; at most 60 (P4).
     pub rotating_seconds: u32,
@@ -79,9 +77,6 @@ pub enum IngestError {
     /// A key is not one.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// Code keys are missing.
-    #[error(transparent)]
-    CodeKeys(#[from] CodeKeysError),
 }
 
 /// A node of the front line.
@@ -142,7 +137,7 @@ impl Ingest {
             registry,
             authority,
             durability: ArcSwap::from_pointee(config.durability.clone()),
-            code_keys: ArcSwap::from_pointee(CodeKeys::new(&config.code_keys)?),
+            code_keys: ArcSwap::from_pointee(config.code_keys.clone()),
             ruleset: ArcSwap::from_pointee(config.ruleset.clone()),
             spool,
             answers: Answers::new(config.remembered_scans),
@@ -190,6 +185,11 @@ impl Ingest {
         self.durability.store(Arc::new(durability));
     }
 
+    /// Puts other code keys in force, between one lookup and the next.
+    pub fn set_code_keys(&self, keys: CodeKeys) {
+        self.code_keys.store(Arc::new(keys));
+    }
+
     /// From now on `/readyz` says no, so that no new traffic is sent here.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -205,7 +205,7 @@ impl Ingest {
         let Some(file) = &self.config.snapshot else {
             return Ok(None);
         };
-        let known_until = self.feed.known_until_or_epoch();
+        let known_until = self.feed.known_until();
         let fingerprint = self.config.person_key.fingerprint();
         let pace = if self.is_draining() {
             snapshot::Pace::Fast

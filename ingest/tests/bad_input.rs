@@ -303,3 +303,44 @@ async fn a_site_of_the_largest_size_that_is_allowed_goes_through_in_any_number()
     let scan = screening_with(&world, json!({"venue": 349})).await;
     world.done("tester", "/v1/scans", &scan).await;
 }
+
+#[tokio::test]
+async fn p8_a_csv_import_answers_the_refused_lines_alone_where_asked() {
+    let world = World::start().await;
+    let lines = "kind,number,name\nresident_id,11010519491231002X,张伟\nresident_id,110105194912310021,李雷\npassport,X1234567,A B\n";
+    let headers = [("content-type", "text/csv"), ("prefer", "return=minimal")];
+    let path = "/v1/persons:import";
+    let reply = world
+        .call(
+            Method::POST,
+            Some("identity_service"),
+            path,
+            &headers,
+            lines,
+        )
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert_eq!(reply.headers["preference-applied"], "return=minimal");
+    let answer = reply.json();
+    assert_eq!(
+        (&answer["accepted"], &answer["refused"]),
+        (&1.into(), &2.into())
+    );
+    let results = answer["results"].as_array().unwrap();
+    let refused: Vec<_> = results
+        .iter()
+        .map(|result| {
+            (
+                result["index"].as_u64(),
+                result["problem"]["field"].as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        refused,
+        [
+            (Some(1), Some("document.number")),
+            (Some(2), Some("document.issuer"))
+        ]
+    );
+}

@@ -193,3 +193,17 @@ async fn inv2_lookups_see_a_whole_status_while_writers_and_snapshots_never_rest(
         "the writer did change the status meanwhile"
     );
 }
+
+#[tokio::test]
+async fn s6_a_node_told_to_keep_serving_stays_green_however_old_its_knowledge_is() {
+    let mood = Mood::default();
+    let world = world_over(&mood, 0).await;
+    let code = world.code().await;
+    mood.set(Mood::HANGS);
+    let mut answer = seen(&world, &code).await;
+    while answer["knowledge_age_ms"].as_i64().unwrap() < 300 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        answer = seen(&world, &code).await;
+    }
+    assert_eq!(answer["outcome"], "green");
+}

@@ -110,12 +110,36 @@ impl Client {
         self.send(Method::POST, path, content_type, body).await
     }
 
+    /// Sends a POST and asks to be told of refused items alone (RFC 7240).
+    pub async fn post_for_refusals(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Answer, ClientError> {
+        let prefer = Some("return=minimal");
+        self.send_preferring(Method::POST, path, content_type, body, prefer)
+            .await
+    }
+
     async fn send(
         &mut self,
         method: Method,
         path: &str,
         content_type: &str,
         body: Bytes,
+    ) -> Result<Answer, ClientError> {
+        self.send_preferring(method, path, content_type, body, None)
+            .await
+    }
+
+    async fn send_preferring(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+        prefer: Option<&str>,
     ) -> Result<Answer, ClientError> {
         let mut request = Request::builder()
             .method(method)
@@ -124,6 +148,9 @@ impl Client {
             .header("authorization", &self.authorization);
         if !content_type.is_empty() {
             request = request.header("content-type", content_type);
+        }
+        if let Some(prefer) = prefer {
+            request = request.header("prefer", prefer);
         }
         let request = request.body(Full::new(body))?;
         let exchanged = tokio::time::timeout(TIMEOUT, self.exchange(request)).await;

@@ -16,6 +16,7 @@ pub mod generator;
 pub mod population;
 pub mod processor;
 pub mod profile;
+pub mod propagation;
 pub mod report;
 pub mod setup;
 pub mod traffic;

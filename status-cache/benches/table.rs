@@ -124,6 +124,7 @@ fn fill(cache: &StatusCache, persons: u64) -> Result<()> {
     while n < persons {
         let end = (n + 64).min(persons);
         let mut turn = cache.turn();
+        turn.expect((n..end).map(id));
         for n in n..end {
             turn.apply_enrolment(&enrolment(n, name, phone))?;
         }

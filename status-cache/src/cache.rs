@@ -222,6 +222,11 @@ impl Turn<'_> {
         self.behind.applied.advance(to);
     }
 
+    /// Fetches the records of persons whose changes come next, so that memory is waited for once.
+    pub fn expect(&self, persons: impl Iterator<Item = PersonId>) {
+        self.cache.table.touch_each(persons);
+    }
+
     /// Takes an enrolment in.
     ///
     /// # Errors
@@ -242,11 +247,7 @@ impl Turn<'_> {
         let mut version = next_version(old, enrolment.change);
         let mut decision = old.map_or(Decision::EMPTY, |old| old.decision);
         if old.is_none() {
-            let early = self
-                .behind
-                .early_revocations
-                .remove(&id)
-                .unwrap_or_default();
+            let early = self.take_early_revocations(id);
             version = self.version_after_early(id, &early, version);
             for revocation in &early {
                 if revocation.valid_from > decision.codes_valid_from() {
@@ -254,7 +255,7 @@ impl Turn<'_> {
                 }
             }
         }
-        let (active, next) = self.cache.side_table.active(id, Timestamp::now());
+        let (active, next) = self.active_now(id);
         let resident = Resident {
             decision: decision.with_categories(active, next, version),
             person: PersonWord::new(enrolment, version),
@@ -264,9 +265,29 @@ impl Turn<'_> {
         Ok(Applied::Changed)
     }
 
+    fn take_early_revocations(&mut self, person: PersonId) -> Vec<CodeRevocation> {
+        let early = &mut self.behind.early_revocations;
+        if early.is_empty() {
+            return Vec::new();
+        }
+        early.remove(&person).unwrap_or_default()
+    }
+
+    /// The categories active now, and when that may change. The clock is read for those with facts alone.
+    fn active_now(&self, person: PersonId) -> (CategorySet, Option<Timestamp>) {
+        if self.cache.side_table.holds(person) {
+            self.cache.side_table.active(person, Timestamp::now())
+        } else {
+            (CategorySet::EMPTY, None)
+        }
+    }
+
     /// The version after what arrived before its person's enrolment, so that a rebuild, which reads the topics side by side,
     /// comes to the version that was shown before.
     fn version_after_early(&self, person: PersonId, early: &[CodeRevocation], version: u16) -> u16 {
+        if early.is_empty() && !self.cache.side_table.holds(person) {
+            return version;
+        }
         let facts = self.cache.side_table.get(person);
         let changes = facts.iter().map(|fact| fact.change);
         let mut changes: Vec<u16> = changes.chain(early.iter().map(|r| r.change)).collect();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use event_log::{LogError, Offset, Partition, PartitionReader, SharedLog, StoredRecord};
-use metrics::{Counter, counter};
+use metrics::{Counter, Histogram, counter, histogram};
 use scan_model::codec::{self, CodecError};
 use scan_model::{CodeRevocation, Enrolment, Fact, PersonId, Timestamp};
 use tokio::sync::watch;
@@ -29,6 +29,9 @@ const TURN: usize = 64;
 const READ_BYTES: usize = 1 << 20;
 /// How often an idle partition states that it is still at the end.
 const IDLE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often the age of all knowledge is put together.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// How long to wait before asking a log again that was away.
 const AWAY_INTERVAL: Duration = Duration::from_secs(1);
@@ -83,7 +86,9 @@ struct Progress {
 
 /// Follows the log until dropped.
 pub struct Feed {
-    progress: HashMap<(String, Partition), Arc<Progress>>,
+    progress: Arc<HashMap<(String, Partition), Arc<Progress>>>,
+    /// The lowest of all partitions', as of at most [`GLANCE`] ago: what lookups read, so that none has to ask every partition.
+    known_until_ms: Arc<AtomicI64>,
     failure: watch::Receiver<Option<String>>,
     tasks: JoinSet<()>,
 }
@@ -118,6 +123,17 @@ impl Feed {
                 });
             }
         }
+        let progress = Arc::new(progress);
+        let known_until_ms = Arc::new(AtomicI64::new(known_until_ms(&progress)));
+        let (glanced, glance_at) = (Arc::clone(&known_until_ms), Arc::clone(&progress));
+        tasks.spawn(async move {
+            let mut glances = tokio::time::interval(GLANCE);
+            glances.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                glances.tick().await;
+                glanced.store(self::known_until_ms(&glance_at), Ordering::Relaxed);
+            }
+        });
         let sweeper = Arc::clone(&cache);
         tasks.spawn(async move {
             let mut hourly = tokio::time::interval(Duration::from_secs(3600));
@@ -128,6 +144,7 @@ impl Feed {
         });
         Ok(Self {
             progress,
+            known_until_ms,
             failure,
             tasks,
         })
@@ -153,7 +170,7 @@ impl Feed {
 
     /// Waits until everything that the log holds now has been applied.
     pub async fn wait_caught_up(&self, log: &SharedLog) -> Result<(), FeedError> {
-        for ((topic, partition), progress) in &self.progress {
+        for ((topic, partition), progress) in self.progress.iter() {
             let end = log.bounds(topic, *partition).await?.end;
             let mut position = progress.position.subscribe();
             let mut failure = self.failure.clone();
@@ -168,16 +185,10 @@ impl Feed {
         Ok(())
     }
 
-    /// How old this node's knowledge is: now less the append time up to which all of it has been applied (S6).
+    /// How old this node's knowledge is: now less the append time up to which all of it has been applied (S6). Never younger than it
+    /// is, and older by at most [`GLANCE`].
     pub fn knowledge_age_ms(&self, now: Timestamp) -> i64 {
-        (now.0 - self.known_until().unwrap_or(now).0).max(0)
-    }
-
-    fn known_until(&self) -> Option<Timestamp> {
-        self.progress
-            .values()
-            .map(|progress| Timestamp(progress.known_until_ms.load(Ordering::Relaxed)))
-            .min()
+        (now.0 - self.known_until_ms.load(Ordering::Relaxed)).max(0)
     }
 
     /// Why following stopped, if it did.
@@ -186,14 +197,22 @@ impl Feed {
     }
 
     /// Everything appended up to here has been applied.
-    pub fn known_until_or_epoch(&self) -> Timestamp {
-        self.known_until().unwrap_or(Timestamp(0))
+    pub fn known_until(&self) -> Timestamp {
+        Timestamp(known_until_ms(&self.progress))
     }
 
     /// Stops following.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
     }
+}
+
+/// The lowest of all partitions'.
+fn known_until_ms(progress: &HashMap<(String, Partition), Arc<Progress>>) -> i64 {
+    let each = progress.values();
+    each.map(|here| here.known_until_ms.load(Ordering::Relaxed))
+        .min()
+        .unwrap_or(0)
 }
 
 async fn follow(
@@ -207,12 +226,20 @@ async fn follow(
     let instruments = Instruments::of(topic);
     let mut reader = open_reader(log, topic.name(), partition, start).await?;
     progress.position.send_replace(reader.position());
+    let mut has_caught_up = false;
     loop {
         let asked_at = Timestamp::now();
         let records = reader.next(READ_BYTES, IDLE_INTERVAL).await?;
         let newest_ms = records.last().map(|record| record.append_time_ms);
         for records in records.chunks(TURN) {
             apply_all(cache, topic, partition, records, &instruments)?;
+            if has_caught_up {
+                let now = Timestamp::now();
+                for record in records {
+                    let age_ms = (now.0 - record.append_time_ms).max(0);
+                    instruments.propagation.record(age_ms as f64 / 1000.0);
+                }
+            }
         }
         cache.turn().advance(LogPosition {
             topic,
@@ -223,7 +250,10 @@ async fn follow(
         let known_until_ms = match newest_ms {
             Some(newest_ms) => newest_ms,
             // With nothing left after `asked_at`, all that had been appended by then is applied.
-            None if reader.is_at_end().await => asked_at.0,
+            None if reader.is_at_end().await => {
+                has_caught_up = true;
+                asked_at.0
+            }
             None => continue,
         };
         progress
@@ -256,6 +286,9 @@ async fn open_reader(
 
 /// Counts what is applied and what cannot be (INV-9).
 struct Instruments {
+    /// Seconds from a record's append to its effect on this node's answers, once the node has caught up (X2). Between machines the
+    /// difference of their clocks is in it.
+    propagation: Histogram,
     applied: Counter,
     collisions: Counter,
     malformed: Counter,
@@ -264,6 +297,7 @@ struct Instruments {
 impl Instruments {
     fn of(topic: StatusTopic) -> Self {
         Self {
+            propagation: histogram!("status_propagation_seconds", "topic" => topic.name()),
             applied: counter!("status_applied_records_total", "topic" => topic.name()),
             collisions: counter!("status_collisions_total"),
             malformed: counter!("status_malformed_records_total", "topic" => topic.name()),
@@ -338,6 +372,12 @@ fn apply_all(
         }
     }
     let mut turn = cache.turn();
+    turn.expect(
+        changes
+            .iter()
+            .flat_map(|(_, change)| change)
+            .map(Change::person),
+    );
     for (offset, change) in changes {
         let mut at = LogPosition {
             topic,

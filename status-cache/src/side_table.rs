@@ -42,6 +42,12 @@ impl SideTable {
             .map_or_else(Vec::new, |packed| packed.unpack(person))
     }
 
+    /// Whether a person has facts, active or not.
+    pub fn holds(&self, person: PersonId) -> bool {
+        let segment = self.of(person);
+        !segment.is_empty() && segment.pin().contains_key(&person)
+    }
+
     /// Persons with facts.
     pub fn len(&self) -> usize {
         self.segments.iter().map(HashMap::len).sum()

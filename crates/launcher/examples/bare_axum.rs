@@ -1,4 +1,4 @@
-//! A bare axum handler with a fixed answer: what `make bench-http` measures lookups against.
+//! A bare axum handler with a fixed answer: what `make bench-lookup` measures lookups against.
 //!
 //! usage: `bare_axum <address> <file with the answer>`
 

@@ -214,8 +214,11 @@ pub struct RestoreOptions {
 pub struct ImportOptions {
     /// What the file holds.
     pub kind: ImportKind,
-    /// The file, one JSON object a line.
+    /// The file: one JSON object a line, or, where its name ends with .csv, a header and one person or fact a line.
     pub file: PathBuf,
+    /// Batches of persons under way together; everything else goes in the order of its lines.
+    #[arg(long, env = "TONGXING_IMPORT_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub connections: u8,
     /// Ingest's address.
     #[arg(
         long,

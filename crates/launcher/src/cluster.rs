@@ -15,7 +15,7 @@ use http_service::{IntoResponse, Problem, RenderMetrics, Router, metrics_respons
 use ingest::{Front, Ingest, IngestConfig};
 use registry::RegistryNode;
 use scan_model::codec::{ScanFormat, WireRecord};
-use scan_model::{Ruleset, Scan};
+use scan_model::{Ruleset, Scan, Timestamp};
 use tokio::sync::watch;
 use warehouse::retention::Retention;
 
@@ -23,7 +23,7 @@ use crate::cluster_options::{AggregatorOptions, IngestOptions, LogOptions, Topic
 use crate::config::{check_listen, check_range};
 use crate::local::{aggregate, store_of};
 use crate::snapshots::{snapshot_max_age, write_snapshots};
-use crate::{keys, stopping};
+use crate::{code_keys, keys, stopping};
 
 /// How long a service waits between two tries to reach Kafka at its start.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,8 +48,14 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         1,
         2_000_000_000,
     )?;
-    let stale_after = u64::try_from(options.stale_after_ms).unwrap_or(0);
-    check_range("stale_after_ms", stale_after, 1, 86_400_000)?;
+    let stale_after = u64::try_from(options.stale_after_ms).unwrap_or(u64::MAX);
+    check_range("stale_after_ms", stale_after, 0, 86_400_000)?;
+    check_range(
+        "rotating_seconds",
+        u64::from(options.rotating_seconds),
+        1,
+        60,
+    )?;
     check_range(
         "scan_version",
         u64::from(options.scan_version),
@@ -84,7 +90,7 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
     let registry = RegistryNode::start_from_copy(Arc::clone(&log), copy, patience).await?;
     let config = IngestConfig {
         person_key: keys.person,
-        code_keys: keys.codes,
+        code_keys: keys.codes.in_force(Timestamp::now())?,
         api_keys: keys.api,
         ruleset,
         capacity: options.persons_capacity,
@@ -92,7 +98,7 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         scan_version: options.scan_version,
         lateness_days: options.lateness_days,
         stale_after_ms: options.stale_after_ms,
-        rotating_seconds: 60,
+        rotating_seconds: options.rotating_seconds,
         scans_format: options.scans_format,
         appends: 50_000,
         remembered_scans: 200_000,
@@ -110,6 +116,11 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
     let ingest = Ingest::start(log, Arc::new(registry), config).await?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped.clone()));
+    tokio::spawn(code_keys::follow(
+        options.keys.clone(),
+        Arc::clone(&ingest),
+        stopped.clone(),
+    ));
     println!("ingest  http://{}", options.listen);
     let router = ingest::routes::router(Arc::clone(&ingest), metrics);
     let draining = Arc::clone(&ingest);

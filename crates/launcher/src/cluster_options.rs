@@ -144,9 +144,12 @@ pub struct IngestOptions {
     /// How many days ago a scan may have happened, 1 to 45.
     #[arg(long, env = "TONGXING_LATENESS_DAYS", default_value_t = 31)]
     pub lateness_days: u32,
-    /// Knowledge older than this many milliseconds makes green answers stale, 1 to 86400000.
+    /// Knowledge older than this many milliseconds makes green answers stale, 0 to 86400000; 0 keeps serving, however old.
     #[arg(long, env = "TONGXING_STALE_AFTER_MS", default_value_t = 60_000)]
     pub stale_after_ms: i64,
+    /// How many seconds a rotating code lives, 1 to 60.
+    #[arg(long, env = "TONGXING_ROTATING_SECONDS", default_value_t = 60)]
+    pub rotating_seconds: u32,
     /// Bytes of scans that this node's disk takes while Kafka is away, 1048576 (1 MiB) and more; beyond them scans are answered 503.
     #[arg(long, env = "TONGXING_SPOOL_BYTES", default_value_t = 4 << 30)]
     pub spool_bytes: u64,

@@ -65,9 +65,13 @@ pub struct LocalOptions {
     /// How many days ago a scan may have happened, 1 to 45 [default: 31].
     #[arg(long, env = "TONGXING_LATENESS_DAYS")]
     pub lateness_days: Option<u32>,
-    /// Knowledge older than this many milliseconds makes green answers stale, 1 to 86400000 [default: 60000].
+    /// Knowledge older than this many milliseconds makes green answers stale, 0 to 86400000; 0 keeps serving, however old
+    /// [default: 60000].
     #[arg(long, env = "TONGXING_STALE_AFTER_MS")]
     pub stale_after_ms: Option<i64>,
+    /// How many seconds a rotating code lives, 1 to 60 [default: 60].
+    #[arg(long, env = "TONGXING_ROTATING_SECONDS")]
+    pub rotating_seconds: Option<u32>,
     /// How scans are written to the log: bincode or json; both are read [default: bincode].
     #[arg(long, env = "TONGXING_SCANS_FORMAT")]
     pub scans_format: Option<String>,
@@ -109,6 +113,7 @@ pub struct LocalConfig {
     pub refuse_red_check_ins: bool,
     pub lateness_days: u32,
     pub stale_after_ms: i64,
+    pub rotating_seconds: u32,
     pub scans_format: ScanFormat,
     pub linger_ms: u64,
     pub retention: Retention,
@@ -135,7 +140,7 @@ impl LocalConfig {
         let merged = merge!(options, file: data, ingest_listen, query_listen, clickhouse_listen, clickhouse_url,
             clickhouse_database, clickhouse_user, clickhouse_password_file, clickhouse_memory_bytes,
             engine_library, partitions, persons_capacity, ruleset, refuse_red_check_ins, lateness_days,
-            stale_after_ms, scans_format, linger_ms, raw_retention_days, statistics_retention_days, repair,
+            stale_after_ms, rotating_seconds, scans_format, linger_ms, raw_retention_days, statistics_retention_days, repair,
             allow_plaintext);
         Self::check(merged)
     }
@@ -162,6 +167,7 @@ impl LocalConfig {
             refuse_red_check_ins: options.refuse_red_check_ins.unwrap_or(true),
             lateness_days: options.lateness_days.unwrap_or(31),
             stale_after_ms: options.stale_after_ms.unwrap_or(60_000),
+            rotating_seconds: options.rotating_seconds.unwrap_or(60),
             scans_format: options
                 .scans_format
                 .map_or(Ok(ScanFormat::default()), |name| name.parse())
@@ -192,10 +198,12 @@ impl LocalConfig {
             512 << 20,
             1 << 42,
         )?;
-        if !(1..=86_400_000).contains(&config.stale_after_ms) {
+        if !(0..=86_400_000).contains(&config.stale_after_ms) {
             let value = config.stale_after_ms;
-            bail!("stale_after_ms must lie between 1 and 86400000, not {value}");
+            bail!("stale_after_ms must lie between 0 and 86400000, not {value}");
         }
+        let rotating_seconds = u64::from(config.rotating_seconds);
+        check_range("rotating_seconds", rotating_seconds, 1, 60)?;
         if let Some(url) = &config.clickhouse_url {
             let host = url.strip_prefix("http://").unwrap_or_default();
             if host.is_empty() || host.starts_with(['/', ':']) || host.contains(char::is_whitespace)

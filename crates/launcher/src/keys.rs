@@ -2,12 +2,11 @@
 //!
 //! ```text
 //! person.key        the secret under which documents become person ids; never changes
-//! code-<id>.key     the secrets that seal codes; the highest id seals, all of them open
+//! code-<id>.key     the secrets that seal codes, and from when each seals; all of them open
 //! api-keys.toml     callers: name, role, hash of the secret
 //! api-secrets/<name>  the secrets themselves, for this machine's own tools
 //! ```
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -16,16 +15,23 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use ingest::{ApiKey, Authority, Right, Role};
-use scan_model::PersonKey;
+use scan_model::{PersonKey, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::code_keys::CodeKeyFiles;
 
 /// What `tongxing keys` does.
 #[derive(Subcommand)]
 pub enum Action {
     /// Create what is missing: the person key, a first code key, a caller of each role.
     Create,
-    /// Add a code key; new codes are sealed under it, codes under older keys still open.
-    Rotate,
+    /// Add a code key. Running nodes open codes under it as soon as its file is in their folder, and seal under it from a time on by
+    /// which every node must have it. Codes under older keys open until their file is removed.
+    Rotate {
+        /// In how many seconds new codes are sealed under the key.
+        #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(0..=31_536_000))]
+        seals_after_seconds: u32,
+    },
     /// Print the person key's fingerprint.
     Fingerprint,
 }
@@ -33,7 +39,7 @@ pub enum Action {
 /// The keys of a deployment.
 pub struct Keys {
     pub person: PersonKey,
-    pub codes: BTreeMap<u8, [u8; 32]>,
+    pub codes: CodeKeyFiles,
     pub api: Vec<ApiKey>,
 }
 
@@ -88,17 +94,18 @@ pub fn run(folder: &Path, action: &Action) -> Result<()> {
             create_missing(folder)?;
             println!("keys are in {}", folder.display());
         }
-        Action::Rotate => {
-            let keys = read(folder)?;
-            let newest = keys.codes.keys().next_back().copied().unwrap_or(0);
-            let next = newest
-                .checked_add(1)
+        Action::Rotate {
+            seals_after_seconds,
+        } => {
+            let next = CodeKeyFiles::read(folder)?
+                .next_id()
                 .context("code key ids are used up (255)")?;
-            write_secret(
-                &folder.join(format!("code-{next}.key")),
-                &hex(&random_bytes()?),
-            )?;
-            println!("code key {next} created; restart ingest to seal codes under it");
+            let seals_from = Timestamp::now().plus_ms(i64::from(*seals_after_seconds) * 1000);
+            let name = format!("code-{next}.key");
+            let text = CodeKeyFiles::text(&random_bytes()?, seals_from);
+            write_secret(&folder.join(&name), &text)?;
+            println!("{name} created; codes are sealed under it from {seals_from} on");
+            println!("copy it to every node's key folder before then; no restart is needed");
         }
         Action::Fingerprint => println!("{}", hex(&read(folder)?.person.fingerprint())),
     }
@@ -149,20 +156,7 @@ pub fn create_missing(folder: &Path) -> Result<()> {
 /// Reads every key of a folder.
 pub fn read(folder: &Path) -> Result<Keys> {
     let person = PersonKey::new(&secret_bytes(&folder.join("person.key"))?);
-    let mut codes = BTreeMap::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let id = name
-            .strip_prefix("code-")
-            .and_then(|rest| rest.strip_suffix(".key"));
-        if let Some(id) = id {
-            let id = id
-                .parse()
-                .with_context(|| format!("{name}: the id must be 0 to 255"))?;
-            codes.insert(id, secret_bytes(&entry.path())?);
-        }
-    }
+    let codes = CodeKeyFiles::read(folder)?;
     let file: ApiKeysFile =
         toml::from_str(&read_secret(&folder.join("api-keys.toml"))?).context("api-keys.toml")?;
     Ok(Keys {
@@ -187,16 +181,18 @@ pub fn read_secret(path: &Path) -> Result<String> {
 }
 
 fn secret_bytes(path: &Path) -> Result<[u8; 32]> {
-    let text = read_secret(path)?;
+    parse_secret(&read_secret(path)?)
+        .with_context(|| format!("{} must hold 64 hexadecimal digits", path.display()))
+}
+
+/// The bytes of 64 hexadecimal digits.
+pub fn parse_secret(text: &str) -> Option<[u8; 32]> {
     let byte = |index: usize| {
         text.get(index * 2..index * 2 + 2)
             .and_then(|digits| u8::from_str_radix(digits, 16).ok())
     };
     let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
-    match bytes.and_then(|bytes| bytes.try_into().ok()) {
-        Some(bytes) if text.len() == 64 => Ok(bytes),
-        _ => bail!("{} must hold 64 hexadecimal digits", path.display()),
-    }
+    bytes?.try_into().ok().filter(|_| text.len() == 64)
 }
 
 fn write_secret(path: &Path, text: &str) -> Result<()> {
@@ -218,7 +214,8 @@ fn random_bytes() -> Result<[u8; 32]> {
     Ok(bytes)
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -250,22 +247,6 @@ mod tests {
         assert!(
             error.contains("644") && error.contains("chmod 600"),
             "{error}"
-        );
-    }
-
-    #[test]
-    fn rotation_adds_a_key_and_keeps_the_old_ones() {
-        let folder = tempfile::tempdir().unwrap();
-        create_missing(folder.path()).unwrap();
-        run(folder.path(), &Action::Rotate).unwrap();
-        assert_eq!(
-            read(folder.path())
-                .unwrap()
-                .codes
-                .keys()
-                .copied()
-                .collect::<Vec<_>>(),
-            [1, 2]
         );
     }
 }

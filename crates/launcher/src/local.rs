@@ -13,6 +13,7 @@ use ingest::topics::{self, Retention};
 use ingest::{Front, Ingest, IngestConfig};
 use query::{CompleteUpTo, Query};
 use registry::RegistryNode;
+use scan_model::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -24,7 +25,7 @@ use crate::cli::{QueryOptions, StoreOptions};
 use crate::config::{LocalConfig, LocalOptions, check_listen};
 use crate::keys::{self, Keys};
 use crate::snapshots::{snapshot_max_age, write_snapshots};
-use crate::{engine, stopping};
+use crate::{code_keys, engine, stopping};
 
 /// A running local deployment.
 pub struct Deployment {
@@ -78,7 +79,7 @@ impl Deployment {
         let registry = Arc::new(RegistryNode::start(Arc::clone(&log)).await?);
         let fingerprint = keys.person.fingerprint();
         let ingest =
-            Ingest::start(Arc::clone(&log), registry, ingest_config(&config, keys)).await?;
+            Ingest::start(Arc::clone(&log), registry, ingest_config(&config, keys)?).await?;
         let store = Store::new(&store_config(&config)?);
         let (stop, stopped) = watch::channel(false);
         let mut servers = Vec::new();
@@ -107,7 +108,8 @@ impl Deployment {
             (fingerprint, config.retention),
             stopped.clone(),
         ));
-        tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped));
+        tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped.clone()));
+        tokio::spawn(code_keys::follow(keys_folder, Arc::clone(&ingest), stopped));
         Ok(Self {
             ingest,
             config,
@@ -237,10 +239,10 @@ pub async fn open_log(config: &LocalConfig) -> Result<SharedLog> {
     Ok(Arc::new(log))
 }
 
-fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
-    IngestConfig {
+fn ingest_config(config: &LocalConfig, keys: Keys) -> Result<IngestConfig> {
+    Ok(IngestConfig {
         person_key: keys.person,
-        code_keys: keys.codes,
+        code_keys: keys.codes.in_force(Timestamp::now())?,
         api_keys: keys.api,
         ruleset: config.ruleset.clone(),
         capacity: config.persons_capacity,
@@ -248,7 +250,7 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
         scan_version: <scan_model::Scan as scan_model::codec::WireRecord>::WRITTEN,
         lateness_days: config.lateness_days,
         stale_after_ms: config.stale_after_ms,
-        rotating_seconds: 60,
+        rotating_seconds: config.rotating_seconds,
         scans_format: config.scans_format,
         appends: 50_000,
         remembered_scans: 200_000,
@@ -259,7 +261,7 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> IngestConfig {
         // The log is on the same disk.
         spool: None,
         may_start_without_log: false,
-    }
+    })
 }
 
 /// Where the local deployment's store is.

@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod cluster;
 mod cluster_options;
+mod code_keys;
 mod config;
 mod config_file;
 mod dead_letters;

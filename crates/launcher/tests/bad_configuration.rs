@@ -47,7 +47,7 @@ fn assert_says(said: &str, parts: &[&str], case: &str) {
 }
 
 /// Option, a bad value, and what the refusal names.
-const BAD_VALUES: [(&str, &str, &[&str]); 22] = [
+const BAD_VALUES: [(&str, &str, &[&str]); 24] = [
     ("partitions", "0", &["between 1 and 256", "not 0"]),
     ("partitions", "257", &["between 1 and 256", "not 257"]),
     ("partitions", "four", &["four"]),
@@ -57,8 +57,10 @@ const BAD_VALUES: [(&str, &str, &[&str]); 22] = [
     ("lateness-days", "0", &["between 1 and 45"]),
     ("lateness-days", "46", &["between 1 and 45"]),
     ("linger-ms", "9", &["between 10 and 10000"]),
-    ("stale-after-ms", "0", &["between 1 and"]),
-    ("stale-after-ms", "-1", &["between 1 and", "not -1"]),
+    ("stale-after-ms", "86400001", &["between 0 and"]),
+    ("stale-after-ms", "-1", &["between 0 and", "not -1"]),
+    ("rotating-seconds", "0", &["between 1 and"]),
+    ("rotating-seconds", "61", &["between 1 and"]),
     ("clickhouse-memory-bytes", "1", &["between 536870912 and"]),
     ("clickhouse-database", "a-b", &["letters, digits and _"]),
     ("clickhouse-database", "", &["letters, digits and _"]),

@@ -88,12 +88,12 @@ pub enum CodeError {
     Forged,
 }
 
-/// The keys in force. New codes are sealed under the newest; all of them open codes.
+/// The keys in force. New codes are sealed under one of them; all of them open codes.
 #[derive(Clone)]
 pub struct CodeKeys {
     /// By key id; 256 of them, so that a key id byte always has a place.
     ciphers: Box<[Option<Aes256>]>,
-    newest: u8,
+    sealing: u8,
 }
 
 /// Why a set of keys cannot be used.
@@ -107,24 +107,45 @@ pub enum CodeKeysError {
 impl CodeKeys {
     /// Takes key id → 32 secret bytes; the highest id seals.
     pub fn new(keys: &BTreeMap<u8, [u8; 32]>) -> Result<Self, CodeKeysError> {
-        let newest = *keys.keys().next_back().ok_or(CodeKeysError::Empty)?;
+        let sealing = *keys.keys().next_back().ok_or(CodeKeysError::Empty)?;
         let mut ciphers: Box<[Option<Aes256>]> = (0..256).map(|_| None).collect();
         for (id, key) in keys {
             ciphers[usize::from(*id)] = Some(Aes256::new(&(*key).into()));
         }
-        Ok(Self { ciphers, newest })
+        Ok(Self { ciphers, sealing })
     }
 
-    /// Seals a payload under the newest key.
+    /// These keys, with another one sealing: a key that every node opens already. A key id that is not in force changes nothing.
+    #[must_use]
+    pub fn sealing_under(mut self, id: u8) -> Self {
+        if self.ciphers[usize::from(id)].is_some() {
+            self.sealing = id;
+        }
+        self
+    }
+
+    /// The ids of the keys in force.
+    pub fn ids(&self) -> Vec<u8> {
+        (0..=u8::MAX)
+            .filter(|id| self.ciphers[usize::from(*id)].is_some())
+            .collect()
+    }
+
+    /// The id of the key that seals.
+    pub const fn sealing_id(&self) -> u8 {
+        self.sealing
+    }
+
+    /// Seals a payload under the sealing key.
     pub fn seal(&self, payload: &CodePayload) -> String {
         let mut block = [0; 16];
         block[..8].copy_from_slice(&payload.person.0.to_le_bytes());
         block[8..12].copy_from_slice(&payload.issued_second.to_le_bytes());
         block[12] = (payload.scheme as u8) << 4 | payload.form as u8;
         let mut sealed = [0; SEALED_LENGTH];
-        sealed[0] = self.newest;
+        sealed[0] = self.sealing;
         let mut cipher_block = block.into();
-        if let Some(cipher) = &self.ciphers[usize::from(self.newest)] {
+        if let Some(cipher) = &self.ciphers[usize::from(self.sealing)] {
             cipher.encrypt_block(&mut cipher_block);
         }
         sealed[1..].copy_from_slice(&cipher_block);
@@ -193,7 +214,11 @@ fn decode_block(block: &[u8]) -> Option<CodePayload> {
 impl fmt::Debug for CodeKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.ciphers.iter().flatten().count();
-        write!(f, "CodeKeys({count} secret keys, newest {})", self.newest)
+        write!(
+            f,
+            "CodeKeys({count} secret keys, sealing under {})",
+            self.sealing
+        )
     }
 }
 
@@ -246,6 +271,19 @@ mod tests {
         assert_eq!(keys(&[1, 2]).open(&old_code), Ok(payload(5, 6)));
         assert_eq!(keys(&[2]).open(&old_code), Err(CodeError::UnknownKey));
         assert_ne!(keys(&[1, 2]).seal(&payload(5, 6)), old_code);
+    }
+
+    #[test]
+    fn p4_a_key_opens_before_it_seals() {
+        let both = keys(&[1, 2]).sealing_under(1);
+        assert_eq!(both.ids(), [1, 2]);
+        assert_eq!(
+            keys(&[1]).open(&both.seal(&payload(5, 6))),
+            Ok(payload(5, 6))
+        );
+        let newer = keys(&[2]).seal(&payload(5, 6));
+        assert_eq!(both.open(&newer), Ok(payload(5, 6)));
+        assert_eq!(keys(&[1]).sealing_under(9).sealing_id(), 1);
     }
 
     #[test]

@@ -94,23 +94,23 @@ impl fmt::Display for MaskedName {
 impl MaskedPhone {
     /// Masks a phone number: `+853 6612 3456`, `+86-13812345678`, or a bare mainland mobile of 11 digits.
     pub fn of(phone: &str) -> Result<Self, MaskError> {
+        Self::read(phone).map(|(masked, _)| masked)
+    }
+
+    /// The mask, and country code and national digits in one normal form, for keyed hashing.
+    pub fn read(phone: &str) -> Result<(Self, String), MaskError> {
         let (country, digits) = split_phone(phone)?;
         let count = digits.len();
         let leading_digits = ((count - 4) / 2).min(3);
         let trailing_digits = (count - 4 - leading_digits).min(4);
-        Ok(Self {
+        let masked = Self {
             country,
             leading: number(&digits[..leading_digits]),
             leading_digits: leading_digits as u8,
             trailing: number(&digits[count - trailing_digits..]),
             trailing_digits: trailing_digits as u8,
-        })
-    }
-
-    /// Country code and national digits in one normal form, for keyed hashing.
-    pub fn normalise(phone: &str) -> Result<String, MaskError> {
-        let (country, digits) = split_phone(phone)?;
-        Ok(format!("+{country}{digits}"))
+        };
+        Ok((masked, format!("+{country}{digits}")))
     }
 
     /// 39 bits: country 10, leading 10 + 2, trailing 14 + 3.

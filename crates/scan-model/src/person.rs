@@ -89,14 +89,10 @@ impl PersonKey {
 
     /// The identity behind a document.
     pub fn identify(&self, document: &Document) -> Identity {
-        let mut output = [0; 24];
-        blake3::Hasher::new_keyed(&self.hash_key)
-            .update(&document.identity_bytes())
-            .finalize_xof()
-            .fill(&mut output);
-        let (id, check) = output.split_at(8);
-        let id = u64::from_le_bytes(id.try_into().unwrap_or_default());
-        let check = u128::from_le_bytes(check.try_into().unwrap_or_default());
+        let hash = blake3::keyed_hash(&self.hash_key, &document.identity_bytes());
+        let mut rest = hash.as_bytes().as_slice();
+        let id = take(&mut rest).map_or(0, u64::from_le_bytes);
+        let check = take(&mut rest).map_or(0, u128::from_le_bytes);
         Identity {
             person: PersonId(id.max(1)),
             check,
@@ -105,13 +101,19 @@ impl PersonKey {
 
     /// A keyed hash of any other identifying text, such as a phone number or an operator's name.
     pub fn hash_text(&self, purpose: &str, text: &str) -> u64 {
-        let mut hasher = blake3::Hasher::new_keyed(&self.text_key);
-        hasher.update(&(purpose.len() as u64).to_le_bytes());
-        hasher.update(purpose.as_bytes()).update(text.as_bytes());
-        let mut output = [0; 8];
-        hasher.finalize_xof().fill(&mut output);
-        u64::from_le_bytes(output)
+        let mut input = Vec::with_capacity(8 + purpose.len() + text.len());
+        input.extend_from_slice(&(purpose.len() as u64).to_le_bytes());
+        input.extend_from_slice(purpose.as_bytes());
+        input.extend_from_slice(text.as_bytes());
+        let hash = blake3::keyed_hash(&self.text_key, &input);
+        take(&mut hash.as_bytes().as_slice()).map_or(0, u64::from_le_bytes)
     }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
 }
 
 impl fmt::Debug for PersonKey {
@@ -147,6 +149,30 @@ mod tests {
             other.identify(&document("H00000001"))
         );
         assert_ne!(key.fingerprint(), other.fingerprint());
+    }
+
+    /// The extended output of BLAKE3's keyed mode, which is how ids were defined.
+    fn extended<const N: usize>(key: &[u8; 32], parts: &[&[u8]]) -> [u8; N] {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        for part in parts {
+            hasher.update(part);
+        }
+        let mut output = [0; N];
+        hasher.finalize_xof().fill(&mut output);
+        output
+    }
+
+    #[test]
+    fn p1_ids_and_hashes_stay_what_they_are() {
+        let key = PersonKey::new(&[7; 32]);
+        let document = document("H00000001");
+        let identity = key.identify(&document);
+        let output: [u8; 24] = extended(&key.hash_key, &[&document.identity_bytes()]);
+        assert_eq!(identity.person.0.to_le_bytes(), output[..8]);
+        assert_eq!(identity.check.to_le_bytes(), output[8..]);
+        let length = 4_u64.to_le_bytes();
+        let output: [u8; 8] = extended(&key.text_key, &[&length, b"name", "张伟".as_bytes()]);
+        assert_eq!(key.hash_text("name", "张伟").to_le_bytes(), output);
     }
 
     #[test]

@@ -110,10 +110,17 @@ impl Timestamp {
         day - (day + 3).rem_euclid(7)
     }
 
+    /// The Asia/Shanghai calendar date of this instant: year, month, day.
+    pub fn shanghai_date(self) -> (i16, i8, i8) {
+        jiff::Timestamp::from_millisecond(self.0).map_or((1970, 1, 1), |instant| {
+            let date = jiff::tz::offset(8).to_datetime(instant).date();
+            (date.year(), date.month(), date.day())
+        })
+    }
+
     /// The Asia/Shanghai calendar year of this instant.
     pub fn shanghai_year(self) -> i16 {
-        jiff::Timestamp::from_millisecond(self.0 + SHANGHAI_OFFSET_MS)
-            .map_or(1970, |t| t.to_zoned(jiff::tz::TimeZone::UTC).year())
+        self.shanghai_date().0
     }
 
     /// Whole seconds since the epoch, as a code payload keeps them.
@@ -151,6 +158,13 @@ mod tests {
             "2022-01-11T00:00:00.000+08:00"
         );
         assert_eq!(Timestamp::parse_shanghai_date("2022-01-11").unwrap(), next);
+    }
+
+    #[test]
+    fn t7_the_date_is_shanghai_s() {
+        let late = Timestamp::parse_rfc3339("2026-11-21T16:00:00Z").unwrap();
+        assert_eq!(late.shanghai_date(), (2026, 11, 22));
+        assert_eq!(late.plus_ms(-1).shanghai_date(), (2026, 11, 21));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use crate::problem::Problem;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DocumentForm {
-    kind: DocumentKind,
-    number: String,
+    pub(super) kind: DocumentKind,
+    pub(super) number: String,
     #[serde(default)]
-    issuer: Option<String>,
+    pub(super) issuer: Option<String>,
     #[serde(default)]
-    issue_count: Option<String>,
+    pub(super) issue_count: Option<String>,
 }
 
 impl DocumentForm {
@@ -22,31 +22,9 @@ impl DocumentForm {
     pub fn parse(&self, now: Timestamp) -> Result<Document, Problem> {
         let issuer = self.issuer.as_deref();
         let issue_count = self.issue_count.as_deref();
-        Document::parse(self.kind, &self.number, issuer, issue_count, today(now)).map_err(|error| {
+        let today = now.shanghai_date();
+        Document::parse(self.kind, &self.number, issuer, issue_count, today).map_err(|error| {
             Problem::field(error.field(), error.rule(), error.to_string()).within("document")
         })
-    }
-}
-
-/// The Asia/Shanghai date of an instant.
-pub fn today(now: Timestamp) -> (i16, i8, i8) {
-    let text = now.to_rfc3339();
-    let part = |range: std::ops::Range<usize>| text.get(range).and_then(|t| t.parse::<i16>().ok());
-    let (year, month, day) = (part(0..4), part(5..7), part(8..10));
-    (
-        year.unwrap_or(9999),
-        month.unwrap_or(12) as i8,
-        day.unwrap_or(31) as i8,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn today_is_the_date_in_shanghai() {
-        let late = Timestamp::parse_rfc3339("2026-11-21T16:00:00Z").unwrap();
-        assert_eq!(today(late), (2026, 11, 22));
     }
 }

@@ -1,10 +1,11 @@
 //! A fact as a feed sends it (S4).
 
 use scan_model::fact::MAX_TEXT;
-use scan_model::{Category, Fact, PersonId, PersonKey, Timestamp};
+use scan_model::{Category, DocumentKind, Fact, PersonId, PersonKey, Timestamp};
 use serde::Deserialize;
 
 use super::{DocumentForm, NamedPerson, time};
+use crate::bulk::rows::FromRow;
 use crate::problem::Problem;
 
 /// A fact about a person, named by id or by document.
@@ -26,6 +27,55 @@ pub struct FactForm {
     withdrawn: bool,
     #[serde(default)]
     note: String,
+}
+
+/// A fact as a line of CSV; the person by id, or by the document's fields. Empty ones are left out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactRow {
+    #[serde(default)]
+    person: Option<String>,
+    #[serde(default)]
+    kind: Option<DocumentKind>,
+    #[serde(default)]
+    number: Option<String>,
+    #[serde(default)]
+    issuer: Option<String>,
+    category: Category,
+    source: String,
+    reference: String,
+    #[serde(default)]
+    effective: Option<String>,
+    #[serde(default)]
+    expiry: Option<String>,
+    #[serde(default)]
+    withdrawn: Option<bool>,
+    #[serde(default)]
+    note: Option<String>,
+}
+
+impl FromRow for FactForm {
+    type Row = FactRow;
+
+    fn from_row(row: FactRow) -> Self {
+        let document = row.kind.map(|kind| DocumentForm {
+            kind,
+            number: row.number.unwrap_or_default(),
+            issuer: row.issuer,
+            issue_count: None,
+        });
+        Self {
+            person: row.person,
+            document,
+            category: row.category,
+            source: row.source,
+            reference: row.reference,
+            effective: row.effective,
+            expiry: row.expiry,
+            withdrawn: row.withdrawn.unwrap_or(false),
+            note: row.note.unwrap_or_default(),
+        }
+    }
 }
 
 impl FactForm {

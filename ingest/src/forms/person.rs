@@ -2,10 +2,11 @@
 
 use scan_model::enrolment::{Enrolment, Sex, Verification, normalise_name};
 use scan_model::mask::{MaskedName, MaskedPhone};
-use scan_model::{PersonKey, Timestamp, division};
+use scan_model::{DocumentKind, PersonKey, Timestamp, division};
 use serde::Deserialize;
 
 use super::DocumentForm;
+use crate::bulk::rows::FromRow;
 use crate::problem::Problem;
 
 /// A person.
@@ -28,27 +29,66 @@ pub struct PersonForm {
     synthetic: bool,
 }
 
+/// A person as a line of CSV: the same fields, the document's among them. Empty ones are left out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonRow {
+    kind: DocumentKind,
+    number: String,
+    #[serde(default)]
+    issuer: Option<String>,
+    #[serde(default)]
+    issue_count: Option<String>,
+    name: String,
+    #[serde(default)]
+    phone: Option<String>,
+    #[serde(default)]
+    sex: Option<Sex>,
+    #[serde(default)]
+    birth_year: Option<u16>,
+    #[serde(default)]
+    verification: Option<Verification>,
+    #[serde(default)]
+    residence: Option<u32>,
+    #[serde(default)]
+    synthetic: Option<bool>,
+}
+
+impl FromRow for PersonForm {
+    type Row = PersonRow;
+
+    fn from_row(row: PersonRow) -> Self {
+        Self {
+            document: DocumentForm {
+                kind: row.kind,
+                number: row.number,
+                issuer: row.issuer,
+                issue_count: row.issue_count,
+            },
+            name: row.name,
+            phone: row.phone,
+            sex: row.sex,
+            birth_year: row.birth_year,
+            verification: row.verification,
+            residence: row.residence,
+            synthetic: row.synthetic.unwrap_or(false),
+        }
+    }
+}
+
 impl PersonForm {
     /// Validates the form and makes it a record without document number, name or phone (Y4).
     pub fn into_enrolment(self, key: &PersonKey, now: Timestamp) -> Result<Enrolment, Problem> {
         let document = self.document.parse(now)?;
         let name = MaskedName::of(&self.name)
             .map_err(|error| Problem::field("name", "name", error.to_string()))?;
-        let phone_problem = |error: scan_model::mask::MaskError| {
-            Problem::field("phone", "phone", error.to_string())
-        };
         let phone = self
             .phone
             .as_deref()
-            .map(MaskedPhone::of)
+            .map(MaskedPhone::read)
             .transpose()
-            .map_err(phone_problem)?;
-        let normal_phone = self
-            .phone
-            .as_deref()
-            .map(MaskedPhone::normalise)
-            .transpose()
-            .map_err(phone_problem)?;
+            .map_err(|error| Problem::field("phone", "phone", error.to_string()))?;
+        let (phone, normal_phone) = phone.unzip();
         let (birth_year, sex) = match document.birth_year_and_sex() {
             Some((year, sex)) => {
                 if self

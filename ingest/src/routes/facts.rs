@@ -42,7 +42,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::SupplyFacts)?;
     let body = bulk::read_body(body).await?;
-    let batch = bulk::read_items::<FactForm>(headers, &body)?;
+    let batch = bulk::read_items_or_rows::<FactForm>(headers, &body)?;
     let now = Timestamp::now();
     let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
@@ -104,6 +104,10 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         for index in indices {
             outcomes[index] = Err(problem.clone());
         }
+    }
+    if bulk::wants_refusals_only(headers) {
+        let outcomes: Vec<_> = outcomes.into_iter().map(|o| o.map(|_| ())).collect();
+        return Ok(bulk::respond_refusals(&outcomes));
     }
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
 }

@@ -12,7 +12,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_service::read_json;
 use scan_model::{Ruleset, Timestamp};
 use serde::{Deserialize, Deserializer};
@@ -105,15 +105,15 @@ fn context<'r>(
     }
 }
 
-/// Writes an answer into this thread's buffer, whose memory is taken once for many answers.
-fn in_buffer(write: impl FnOnce(&mut BytesMut)) -> Bytes {
+/// Writes an answer in this thread's memory, and takes no more of it than the answer has.
+fn in_buffer(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     thread_local! {
-        static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::with_capacity(64 * ANSWER_ROOM));
+        static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(ANSWER_ROOM));
     }
     BUFFER.with_borrow_mut(|buffer| {
-        buffer.reserve(ANSWER_ROOM);
+        buffer.clear();
         write(buffer);
-        buffer.split().freeze()
+        Bytes::copy_from_slice(buffer)
     })
 }
 

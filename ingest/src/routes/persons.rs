@@ -30,7 +30,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::EnrolPersons)?;
     let body = bulk::read_body(body).await?;
-    let batch = bulk::read_items::<PersonForm>(headers, &body)?;
+    let batch = bulk::read_items_or_rows::<PersonForm>(headers, &body)?;
     let now = Timestamp::now();
     let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
@@ -54,7 +54,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             let (records, indices) = by_partition.entry(partition).or_default();
             records.push(record);
             indices.push(index);
-            Ok(format!(r#"{{"person":"{person}"}}"#))
+            Ok(person)
         }));
     }
     let appends = by_partition
@@ -79,6 +79,14 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             outcomes[index] = Err(problem.clone());
         }
     }
+    if bulk::wants_refusals_only(headers) {
+        let outcomes: Vec<_> = outcomes.into_iter().map(|o| o.map(|_| ())).collect();
+        return Ok(bulk::respond_refusals(&outcomes));
+    }
+    let outcomes = outcomes
+        .into_iter()
+        .map(|outcome| outcome.map(|person| format!(r#"{{"person":"{person}"}}"#)))
+        .collect();
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
 }
 

@@ -42,7 +42,7 @@ pub struct World {
     pub ingest: Arc<Ingest>,
     pub log: SharedLog,
     pub person: PersonId,
-    router: axum::Router,
+    pub router: axum::Router,
     folder: tempfile::TempDir,
 }
 

@@ -63,7 +63,7 @@ fn api_keys() -> Vec<ApiKey> {
 pub fn config() -> IngestConfig {
     IngestConfig {
         person_key: PersonKey::new(&[7; 32]),
-        code_keys: BTreeMap::from([(1, [1; 32])]),
+        code_keys: scan_model::CodeKeys::new(&BTreeMap::from([(1, [1; 32])])).unwrap(),
         api_keys: api_keys(),
         ruleset: Ruleset::edition_4(),
         capacity: 10_000,

@@ -136,13 +136,17 @@ impl Table {
     /// The records of many, in the order asked: their slots are on their way from memory before the first is looked at.
     pub fn get_each(&self, ids: &[PersonId], mut found: impl FnMut(Option<Resident>)) {
         for batch in ids.chunks(BATCH) {
-            // Loads that nothing waits for, so that the processor has all of them under way at once.
-            let touched = batch.iter().fold(0, |sum, id| sum ^ self.touch(*id));
-            std::hint::black_box(touched);
+            self.touch_each(batch.iter().copied());
             for id in batch {
                 found(self.get(*id));
             }
         }
+    }
+
+    /// Fetches the home slots of ids: loads that nothing waits for, so that the processor has all of them under way at once.
+    pub(crate) fn touch_each(&self, ids: impl Iterator<Item = PersonId>) {
+        let touched = ids.fold(0, |sum, id| sum ^ self.touch(id));
+        std::hint::black_box(touched);
     }
 
     /// Fetches the home slot of an id.

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use scan_model::code::SEALED_LENGTH;
 use scan_model::{CodePayload, PersonId, Timestamp};
 
@@ -95,35 +95,35 @@ fn count(ingest: &Ingest, verdicts: &[Verdict]) {
 fn write_json(verdicts: &[Verdict], context: &AnswerContext<'_>) -> Bytes {
     let refused = verdicts.iter().filter(|verdict| verdict.is_err()).count();
     let mut digits = itoa::Buffer::new();
-    let mut out = BytesMut::with_capacity(128 + verdicts.len() * 512);
-    out.put_slice(br#"{"accepted":"#);
-    out.put_slice(digits.format(verdicts.len() - refused).as_bytes());
-    out.put_slice(br#","refused":"#);
-    out.put_slice(digits.format(refused).as_bytes());
-    out.put_slice(br#","results":["#);
+    let mut out = Vec::with_capacity(128 + verdicts.len() * 512);
+    out.extend_from_slice(br#"{"accepted":"#);
+    out.extend_from_slice(digits.format(verdicts.len() - refused).as_bytes());
+    out.extend_from_slice(br#","refused":"#);
+    out.extend_from_slice(digits.format(refused).as_bytes());
+    out.extend_from_slice(br#","results":["#);
     for (index, verdict) in verdicts.iter().enumerate() {
-        out.put_slice(if index == 0 {
+        out.extend_from_slice(if index == 0 {
             br#"{"index":"#.as_slice()
         } else {
             br#",{"index":"#.as_slice()
         });
-        out.put_slice(digits.format(index).as_bytes());
+        out.extend_from_slice(digits.format(index).as_bytes());
         match verdict {
             Ok(valid) => {
-                out.put_slice(br#","status":200,"result":"#);
+                out.extend_from_slice(br#","status":200,"result":"#);
                 let named = Named::Code(valid.payload);
                 decision::write_answer(&mut out, &valid.status, named, context);
             }
             Err(refusal) => {
                 let problem = refusal.problem(context.language);
-                out.put_slice(br#","status":"#);
-                out.put_slice(digits.format(problem.status().as_u16()).as_bytes());
-                out.put_slice(br#","problem":"#);
-                out.put_slice(&serde_json::to_vec(&problem).unwrap_or_default());
+                out.extend_from_slice(br#","status":"#);
+                out.extend_from_slice(digits.format(problem.status().as_u16()).as_bytes());
+                out.extend_from_slice(br#","problem":"#);
+                out.extend_from_slice(&serde_json::to_vec(&problem).unwrap_or_default());
             }
         }
-        out.put_slice(b"}");
+        out.extend_from_slice(b"}");
     }
-    out.put_slice(b"]}");
-    out.freeze()
+    out.extend_from_slice(b"]}");
+    out.into()
 }

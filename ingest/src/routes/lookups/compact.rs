@@ -23,7 +23,7 @@
 //!
 //! Bytes 1 to 15 of a refused code are zeros.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use scan_model::Timestamp;
 use scan_model::code::SEALED_LENGTH;
 use scan_model::enrolment::Verification;
@@ -65,7 +65,7 @@ pub(super) fn write_answers(
     context: &AnswerContext<'_>,
     now: Timestamp,
 ) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEAD_LENGTH + verdicts.len() * ANSWER_LENGTH);
+    let mut out = Vec::with_capacity(HEAD_LENGTH + verdicts.len() * ANSWER_LENGTH);
     out.put_slice(MAGIC);
     out.put_u32_le(verdicts.len() as u32);
     out.put_i64_le(now.0);
@@ -85,10 +85,10 @@ pub(super) fn write_answers(
             }
         }
     }
-    out.freeze()
+    out.into()
 }
 
-fn write_valid(out: &mut BytesMut, valid: &ValidCode, context: &AnswerContext<'_>) {
+fn write_valid(out: &mut Vec<u8>, valid: &ValidCode, context: &AnswerContext<'_>) {
     let ValidCode { payload, status } = valid;
     let colour = context.ruleset.colour(status.active);
     let name_only = status.verification == Verification::NameMatched;
