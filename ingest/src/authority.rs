@@ -39,6 +39,8 @@ pub enum Right {
     IssueCodes,
     /// Supply facts (S4).
     SupplyFacts,
+    /// Read a person's facts with who supplied them (Y5).
+    ReadFacts,
     /// Import venues and grids.
     ImportSites,
     /// Dissolve grids (G5).
@@ -60,6 +62,7 @@ impl Right {
             Self::EnrolPersons => "enrol_persons",
             Self::IssueCodes => "issue_codes",
             Self::SupplyFacts => "supply_facts",
+            Self::ReadFacts => "read_facts",
             Self::ImportSites => "import_sites",
             Self::DissolveGrids => "dissolve_grids",
         }
@@ -111,7 +114,7 @@ impl Role {
             Self::CompoundChecker => &[Right::LookUpCode, Right::PassCompound],
             Self::MedicalStaff => &[Right::LookUpCode, Right::IssueReleaseNotice],
             Self::IdentityService => &[Right::EnrolPersons, Right::IssueCodes],
-            Self::HealthFeed => &[Right::SupplyFacts],
+            Self::HealthFeed => &[Right::SupplyFacts, Right::ReadFacts],
             Self::Operator => &[Right::ImportSites, Right::DissolveGrids],
         }
     }

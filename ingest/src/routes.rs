@@ -7,6 +7,7 @@ pub mod facts;
 pub mod health;
 pub mod lookups;
 pub mod persons;
+pub mod provenance;
 pub mod scans;
 pub mod sites;
 
@@ -36,6 +37,7 @@ pub fn router(ingest: Arc<Ingest>, metrics: RenderMetrics) -> Router {
         .route("/v1/codes:revoke", post(codes::revoke))
         .route("/v1/facts", post(facts::supply))
         .route("/v1/facts:import", post(facts::supply))
+        .route("/v1/facts:query", post(provenance::query))
         .route(
             "/v1/venues:import",
             post(async |ingest, headers, body| {

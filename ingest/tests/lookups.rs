@@ -474,3 +474,23 @@ async fn c1_sealed_codes_of_no_whole_number_or_too_many_are_refused_by_name() {
         .await;
     assert_eq!(reply.status, 413);
 }
+
+#[tokio::test]
+async fn y5_a_person_s_facts_are_read_with_who_supplied_them_and_the_reading_is_audited() {
+    let world = World::start().await;
+    world.redden("close_contact").await;
+    let asked = json!({"person": world.person.to_string()});
+    let refused = world.post("tester", "/v1/facts:query", &asked).await;
+    assert_eq!(refused.problem(), refusal(403, "", "read_facts"));
+    let before = world.count("audit").await;
+    let answer = world.done("health_feed", "/v1/facts:query", &asked).await;
+    let facts = answer["facts"].as_array().unwrap();
+    assert_eq!(facts.len(), 1);
+    assert_eq!(facts[0]["category"], "close_contact");
+    assert_eq!(facts[0]["active"], true);
+    assert_eq!(facts[0]["supplied_by"].as_str().unwrap().len(), 16);
+    assert_eq!(world.count("audit").await, before + 1);
+    let nobody = json!({"person": "00000000000000ff"});
+    let unknown = world.post("health_feed", "/v1/facts:query", &nobody).await;
+    assert_eq!(unknown.problem(), refusal(422, "person", "known"));
+}

@@ -51,7 +51,7 @@ fn key_of(path: &str) -> &'static str {
         "/v1/persons" | "/v1/persons:import" | "/v1/codes" | "/v1/codes:revoke" => {
             "identity_service"
         }
-        "/v1/facts" | "/v1/facts:import" => "health_feed",
+        "/v1/facts" | "/v1/facts:import" | "/v1/facts:query" => "health_feed",
         path if path.ends_with(":import") || path.ends_with(":dissolve") => "operator",
         _ => "everything",
     }
