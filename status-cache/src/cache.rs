@@ -6,8 +6,9 @@ use std::io;
 use parking_lot::{Mutex, MutexGuard};
 use scan_model::enrolment::{Enrolment, Sex, Verification};
 use scan_model::mask::{MaskedName, MaskedPhone};
-use scan_model::{CategorySet, CodeRevocation, Fact, PersonId, Timestamp};
+use scan_model::{Alias, CategorySet, CodeRevocation, Fact, Identity, PersonId, Timestamp};
 
+use crate::aliases::Aliases;
 use crate::layout::{Decision, PersonWord, ShownWord, version_of};
 use crate::positions::{AppliedPositions, LogPosition, Positions};
 use crate::side_table::SideTable;
@@ -55,6 +56,7 @@ pub enum Applied {
 pub struct StatusCache {
     table: Table,
     side_table: SideTable,
+    aliases: Aliases,
     behind: Mutex<Behind>,
 }
 
@@ -76,6 +78,7 @@ impl StatusCache {
         Ok(Self {
             table: Table::new(capacity)?,
             side_table: SideTable::default(),
+            aliases: Aliases::default(),
             behind: Mutex::default(),
         })
     }
@@ -131,6 +134,16 @@ impl StatusCache {
         }
     }
 
+    /// The identity under which the person of a document is enrolled (P1). Memory only (INV-2).
+    pub fn resolve(&self, identity: Identity) -> Identity {
+        self.aliases.resolve(identity)
+    }
+
+    /// The aliases, for their figures and for snapshots.
+    pub const fn aliases(&self) -> &Aliases {
+        &self.aliases
+    }
+
     /// A person's facts, active or not, each with its provenance.
     pub fn facts(&self, person: PersonId) -> Vec<Fact> {
         self.side_table.get(person)
@@ -158,6 +171,11 @@ impl StatusCache {
     /// Takes a fact in, in a turn of its own.
     pub fn apply_fact(&self, fact: Fact) -> Applied {
         self.turn().apply_fact(fact)
+    }
+
+    /// Takes an alias in, in a turn of its own.
+    pub fn apply_alias(&self, alias: &Alias) -> Applied {
+        self.turn().apply_alias(alias)
     }
 
     /// Takes a revocation in, in a turn of its own.
@@ -295,8 +313,40 @@ impl Turn<'_> {
         changes.into_iter().fold(version, version_after)
     }
 
+    /// The person whom an id stands for: itself, unless it is an alias.
+    pub fn person(&self, id: PersonId) -> PersonId {
+        self.cache.aliases.person(id)
+    }
+
+    /// Takes an alias in. Facts that came under its id before are the person's from then on; the first alias of an id stays.
+    pub fn apply_alias(&mut self, alias: &Alias) -> Applied {
+        let (id, person) = (alias.identity.person, alias.of.person);
+        if id == person || self.person(id) == person {
+            return Applied::Known;
+        }
+        if self.cache.aliases.put(alias).is_err() {
+            return Applied::Collision;
+        }
+        self.share_facts(id, person);
+        Applied::Changed
+    }
+
+    /// Gives the facts under an id to its person.
+    pub(crate) fn share_facts(&mut self, id: PersonId, person: PersonId) {
+        let changes = self.cache.side_table.share(id, person);
+        if let Some(old) = self.table.get(person)
+            && !changes.is_empty()
+        {
+            let version = changes
+                .into_iter()
+                .fold(old.person.version(), version_after);
+            self.recompute(person, old, version, Timestamp::now());
+        }
+    }
+
     /// Takes a fact in, and changes its person's active categories at once where the person is enrolled.
-    pub fn apply_fact(&mut self, fact: Fact) -> Applied {
+    pub fn apply_fact(&mut self, mut fact: Fact) -> Applied {
+        fact.person = self.person(fact.person);
         let (person, change) = (fact.person, fact.change);
         if !self.cache.side_table.put(fact) {
             return Applied::Known;
@@ -495,6 +545,47 @@ mod tests {
             assert_eq!(status.version, 3, "{order}");
             assert!(status.active.contains(Category::Confirmed), "{order}");
             assert!(status.codes_valid_from >= revocation.valid_from, "{order}");
+        }
+    }
+
+    #[test]
+    fn p1_a_renewed_document_leads_to_its_person_whichever_topic_arrives_first() {
+        let later = Identity {
+            person: PersonId(0x77),
+            check: 0x99,
+        };
+        let alias = Alias {
+            identity: later,
+            of: enrolment(1).identity,
+            recorded_at: Timestamp(0),
+            supplied_by: 0,
+        };
+        let now = Timestamp::now();
+        for order in ["eaf", "efa", "aef", "afe", "fea", "fae"] {
+            let cache = StatusCache::new(10).unwrap();
+            for topic in order.chars() {
+                match topic {
+                    'e' => cache.apply_enrolment(&enrolment(1)).unwrap(),
+                    'a' => cache.apply_alias(&alias),
+                    _ => {
+                        let mut red = fact(Category::Confirmed, now.plus_ms(-1000), None);
+                        red.person = later.person;
+                        cache.apply_fact(red)
+                    }
+                };
+            }
+            assert_eq!(cache.resolve(later), alias.of, "{order}");
+            assert_eq!(colour(&cache, now), Colour::RED, "{order}");
+            assert_eq!(cache.apply_alias(&alias), Applied::Known);
+            let stranger = Identity {
+                check: 0x98,
+                ..later
+            };
+            assert_eq!(
+                cache.resolve(stranger),
+                stranger,
+                "another document of that id"
+            );
         }
     }
 

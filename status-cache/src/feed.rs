@@ -8,7 +8,7 @@ use std::time::Duration;
 use event_log::{LogError, Offset, Partition, PartitionReader, SharedLog, StoredRecord};
 use metrics::{Counter, Histogram, counter, histogram};
 use scan_model::codec::{self, CodecError};
-use scan_model::{CodeRevocation, Enrolment, Fact, PersonId, Timestamp};
+use scan_model::{Alias, CodeRevocation, Enrolment, Fact, PersonId, Timestamp, alias};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -308,6 +308,7 @@ impl Instruments {
 /// A record of one of the topics.
 enum Change {
     Enrolment(Enrolment),
+    Alias(Alias),
     Fact(Fact),
     Revocation(CodeRevocation),
 }
@@ -319,6 +320,9 @@ impl Change {
             return Ok(None);
         };
         Ok(Some(match topic {
+            StatusTopic::Persons if value.first() >= Some(&alias::FIRST_VERSION) => {
+                Self::Alias(codec::decode(value)?)
+            }
             StatusTopic::Persons => Self::Enrolment(codec::decode(value)?),
             StatusTopic::Facts => Self::Fact(codec::decode(value)?),
             StatusTopic::CodeRevocations => Self::Revocation(codec::decode(value)?),
@@ -328,14 +332,24 @@ impl Change {
     const fn person(&self) -> PersonId {
         match self {
             Self::Enrolment(enrolment) => enrolment.identity.person,
+            Self::Alias(alias) => alias.identity.person,
             Self::Fact(fact) => fact.person,
             Self::Revocation(revocation) => revocation.person,
+        }
+    }
+
+    /// The person in whose segment the change takes effect.
+    fn segment_person(&self, turn: &Turn<'_>) -> PersonId {
+        match self {
+            Self::Fact(fact) => turn.person(fact.person),
+            _ => self.person(),
         }
     }
 
     fn apply(self, turn: &mut Turn<'_>) -> Result<Applied, TableFull> {
         match self {
             Self::Enrolment(enrolment) => turn.apply_enrolment(&enrolment),
+            Self::Alias(alias) => Ok(turn.apply_alias(&alias)),
             Self::Fact(fact) => Ok(turn.apply_fact(fact)),
             Self::Revocation(revocation) => Ok(turn.apply_revocation(&revocation)),
         }
@@ -385,7 +399,7 @@ fn apply_all(
             offset,
         };
         if let Some(change) = change
-            && !turn.is_applied(&at, change.person())
+            && !turn.is_applied(&at, change.segment_person(&turn))
         {
             match change.apply(&mut turn)? {
                 Applied::Collision => {

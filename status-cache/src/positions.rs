@@ -147,13 +147,13 @@ mod tests {
         }
         applied.finish_restore();
         assert_eq!(applied.lowest()[&("facts".to_owned(), 3)], 10);
-        assert!(!applied.covers(&at(10), 0) && applied.covers(&at(10), 200));
+        assert!(!applied.covers(&at(10), 0) && applied.covers(&at(10), 120));
         applied.advance(at(15));
-        assert!(applied.covers(&at(19), 200), "not beyond all segments yet");
+        assert!(applied.covers(&at(19), 120), "not beyond all segments yet");
         assert_eq!(applied.of_segment(0), [at(15)]);
-        assert_eq!(applied.of_segment(200), [at(20)]);
+        assert_eq!(applied.of_segment(120), [at(20)]);
         applied.advance(at(20));
-        assert!(!applied.covers(&at(20), 200));
-        assert_eq!(applied.of_segment(200), [at(20)]);
+        assert!(!applied.covers(&at(20), 120));
+        assert_eq!(applied.of_segment(120), [at(20)]);
     }
 }

@@ -76,6 +76,25 @@ impl SideTable {
         true
     }
 
+    /// Gives the facts that came under one id to the person whom it stands for; of two with one key the later one counts. Answers the
+    /// numbers of the changes that this makes.
+    pub(crate) fn share(&self, from: PersonId, to: PersonId) -> Vec<u16> {
+        let mut changes = Vec::new();
+        for mut fact in self.get(from) {
+            fact.person = to;
+            let same = |old: &Fact| old.key() == fact.key();
+            let has_newer = self
+                .get(to)
+                .iter()
+                .any(|old| same(old) && old.recorded_at >= fact.recorded_at);
+            let change = fact.change;
+            if !has_newer && self.put(fact) {
+                changes.push(change);
+            }
+        }
+        changes
+    }
+
     /// Puts a person's facts in as a whole.
     pub(crate) fn restore(&self, person: PersonId, facts: PackedFacts) {
         self.of(person).pin().insert(person, facts);

@@ -231,6 +231,19 @@ impl Problem {
         self
     }
 
+    /// The same problem of another field of the same form: `from.number` becomes `to.number`.
+    #[must_use]
+    pub fn moved(mut self, from: &str, to: &str) -> Self {
+        if let Some(rest) = self
+            .field
+            .as_deref()
+            .and_then(|field| field.strip_prefix(from))
+        {
+            self.field = Some(format!("{to}{rest}").into());
+        }
+        self
+    }
+
     /// Names the item's place in its field, such as `document.number`.
     #[must_use]
     pub fn within(mut self, parent: &str) -> Self {

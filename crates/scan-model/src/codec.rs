@@ -6,6 +6,7 @@
 //! Golden vectors in `tests/golden_vectors.rs` hold the form still. A record of a newer version is told apart from a
 //! damaged one, so that a reader can pause on it (INV-10). Decoding never reads past [`MAX_RECORD`] and never panics.
 
+use crate::alias::{self, Alias};
 use crate::enrolment::Enrolment;
 use crate::fact::{CodeRevocation, Fact};
 use crate::scan::Scan;
@@ -102,6 +103,10 @@ impl WireRecord for CodeRevocation {
 
 impl WireRecord for Enrolment {
     const VERSION: u8 = 1;
+}
+
+impl WireRecord for Alias {
+    const VERSION: u8 = alias::FIRST_VERSION;
 }
 
 /// How scans are written.

@@ -17,6 +17,7 @@
 //! | [`scan_json`] | a scan as JSON, for topics that others read | INV-10 |
 //! | [`inspection`] | a scan's wire form field by field, where it breaks | INV-1 |
 
+pub mod alias;
 pub mod code;
 pub mod codec;
 pub mod division;
@@ -32,6 +33,7 @@ pub mod site;
 pub mod status;
 pub mod time;
 
+pub use alias::Alias;
 pub use code::{CodeForm, CodeKeys, CodePayload, Scheme};
 pub use document::{Document, DocumentError, DocumentKind};
 pub use enrolment::{Enrolment, Sex, Verification};

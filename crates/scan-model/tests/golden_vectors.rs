@@ -100,6 +100,32 @@ fn a_revocation_of_version_1_is_these_bytes() {
 }
 
 #[test]
+fn an_alias_of_version_128_is_these_bytes() {
+    let alias = scan_model::Alias {
+        identity: Identity {
+            person: scan_model::PersonId(0x0123_4567_89AB_CDEF),
+            check: 5,
+        },
+        of: Identity {
+            person: scan_model::PersonId(6),
+            check: 0x1234,
+        },
+        recorded_at: Timestamp(1),
+        supplied_by: 9,
+    };
+    holds(&alias, "80fdefcdab89674523010506fb34120209");
+    let bytes = codec::encode(&alias).unwrap();
+    let to_an_older_build = codec::decode::<Enrolment>(&bytes).unwrap_err();
+    assert_eq!(
+        to_an_older_build,
+        CodecError::NewerVersion {
+            found: 128,
+            known: 1
+        }
+    );
+}
+
+#[test]
 fn inv10_a_newer_version_is_told_apart_from_damage() {
     let mut bytes = codec::encode(&scan()).unwrap();
     bytes[0] = 2;

@@ -3,6 +3,7 @@
 use scan_model::fact::MAX_TEXT;
 use scan_model::{Category, DocumentKind, Fact, PersonId, PersonKey, Timestamp};
 use serde::Deserialize;
+use status_cache::StatusCache;
 
 use super::{DocumentForm, NamedPerson, time};
 use crate::bulk::rows::FromRow;
@@ -80,8 +81,14 @@ impl FromRow for FactForm {
 
 impl FactForm {
     /// Whom the fact is about.
-    pub fn named(&self, key: &PersonKey, now: Timestamp) -> Result<NamedPerson, Problem> {
-        NamedPerson::of(self.person.as_deref(), self.document.as_ref(), key, now)
+    pub fn named(
+        &self,
+        key: &PersonKey,
+        cache: &StatusCache,
+        now: Timestamp,
+    ) -> Result<NamedPerson, Problem> {
+        let (person, document) = (self.person.as_deref(), self.document.as_ref());
+        NamedPerson::of(person, document, key, cache, now)
     }
 
     /// Validates the rest of the form.

@@ -21,6 +21,7 @@ impl NamedPerson {
         person: Option<&str>,
         document: Option<&DocumentForm>,
         key: &PersonKey,
+        cache: &StatusCache,
         now: Timestamp,
     ) -> Result<Self, Problem> {
         match (person, document) {
@@ -34,7 +35,8 @@ impl NamedPerson {
                 })
             }
             (None, Some(document)) => {
-                let identity = key.identify(&document.parse(now)?);
+                // A renewed document names the person who was enrolled under the earlier one.
+                let identity = cache.resolve(key.identify(&document.parse(now)?));
                 Ok(Self {
                     person: identity.person,
                     residue: Some(identity.residue()),

@@ -2,7 +2,7 @@
 
 use scan_model::enrolment::{Enrolment, Sex, Verification, normalise_name};
 use scan_model::mask::{MaskedName, MaskedPhone};
-use scan_model::{DocumentKind, PersonKey, Timestamp, division};
+use scan_model::{DocumentKind, Identity, PersonKey, Timestamp, division};
 use serde::Deserialize;
 
 use super::DocumentForm;
@@ -14,6 +14,8 @@ use crate::problem::Problem;
 #[serde(deny_unknown_fields)]
 pub struct PersonForm {
     document: DocumentForm,
+    #[serde(default)]
+    renews: Option<DocumentForm>,
     name: String,
     #[serde(default)]
     phone: Option<String>,
@@ -65,6 +67,7 @@ impl FromRow for PersonForm {
                 issuer: row.issuer,
                 issue_count: row.issue_count,
             },
+            renews: None,
             name: row.name,
             phone: row.phone,
             sex: row.sex,
@@ -77,6 +80,17 @@ impl FromRow for PersonForm {
 }
 
 impl PersonForm {
+    /// The identity of the earlier document that this one renews (P1).
+    pub fn renewed(&self, key: &PersonKey, now: Timestamp) -> Result<Option<Identity>, Problem> {
+        let Some(renews) = &self.renews else {
+            return Ok(None);
+        };
+        let document = renews
+            .parse(now)
+            .map_err(|problem| problem.moved("document", "renews"))?;
+        Ok(Some(key.identify(&document)))
+    }
+
     /// Validates the form and makes it a record without document number, name or phone (Y4).
     pub fn into_enrolment(self, key: &PersonKey, now: Timestamp) -> Result<Enrolment, Problem> {
         let document = self.document.parse(now)?;

@@ -144,7 +144,8 @@ fn known(
     document: Option<&DocumentForm>,
     now: Timestamp,
 ) -> Result<(PersonId, PersonStatus), Problem> {
-    let named = NamedPerson::of(person, document, &ingest.config.person_key, now)?;
+    let key = &ingest.config.person_key;
+    let named = NamedPerson::of(person, document, key, &ingest.cache, now)?;
     let status = named.enrolled(&ingest.cache, now)?;
     Ok((named.person, status))
 }

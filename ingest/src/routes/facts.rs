@@ -50,7 +50,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut changes: HashMap<PersonId, u16> = HashMap::new();
     for (index, item) in batch.items.into_iter().enumerate() {
         let ready = item.and_then(|(form, _)| {
-            let named = form.named(&ingest.config.person_key, now)?;
+            let named = form.named(&ingest.config.person_key, &ingest.cache, now)?;
             let known = named.enrolled(&ingest.cache, now)?;
             let last = changes.get(&named.person).copied();
             let change = last.unwrap_or(known.version).wrapping_add(1);

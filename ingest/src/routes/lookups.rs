@@ -220,6 +220,7 @@ async fn answer_document(
     caller.require(Right::LookUpDocument)?;
     let now = Timestamp::now();
     let identity = ingest.config.person_key.identify(&document.parse(now)?);
+    let identity = ingest.cache.resolve(identity);
     let entry = audit::Entry {
         action: "look_up_document",
         caller: &caller.name,

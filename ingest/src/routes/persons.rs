@@ -9,11 +9,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use event_log::{Partition, Record, partition_for};
 use futures::future::join_all;
-use scan_model::{Enrolment, PersonId, Timestamp, codec};
+use scan_model::codec::{self, CodecError};
+use scan_model::{Alias, Enrolment, Identity, PersonId, Timestamp};
 use status_cache::feed::PERSONS;
 
 use super::facts::APPLY_WAIT;
-use crate::authority::Right;
+use crate::authority::{Caller, Right};
 use crate::bulk;
 use crate::forms::PersonForm;
 use crate::problem::{self, Problem};
@@ -38,22 +39,36 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut seen: HashMap<PersonId, u128> = HashMap::new();
     for (index, item) in batch.items.into_iter().enumerate() {
         let ready = item.and_then(|(form, _)| {
+            let renewed = form.renewed(&ingest.config.person_key, now)?;
             let mut enrolment = form.into_enrolment(&ingest.config.person_key, now)?;
             enrolment.synthetic |= caller.synthetic;
+            let alias = match renewed {
+                Some(earlier) => renew(ingest, &mut enrolment, earlier, caller, now)?,
+                None => None,
+            };
+            // A renewed document is the earlier one's person.
+            enrolment.identity = ingest.cache.resolve(enrolment.identity);
             check_collision(ingest, &enrolment, &mut seen, now)?;
             if let Some(known) = ingest.cache.get(enrolment.identity.person, now) {
                 enrolment.change = known.version.wrapping_add(1);
             }
-            Ok(enrolment)
+            Ok((enrolment, alias))
         });
-        outcomes.push(ready.and_then(|enrolment| {
+        outcomes.push(ready.and_then(|(enrolment, alias)| {
             let person = enrolment.identity.person;
-            let value = codec::encode(&enrolment).map_err(|e| Problem::malformed(e.to_string()))?;
-            let record = Record::keyed(person.0.to_be_bytes().to_vec(), value);
-            let partition = partition_for(person.0, ingest.partitions);
-            let (records, indices) = by_partition.entry(partition).or_default();
-            records.push(record);
-            indices.push(index);
+            let mut put = |id: PersonId, value: Result<Vec<u8>, CodecError>| {
+                let value = value.map_err(|error| Problem::malformed(error.to_string()))?;
+                let record = Record::keyed(id.0.to_be_bytes().to_vec(), value);
+                let partition = partition_for(id.0, ingest.partitions);
+                let (records, indices) = by_partition.entry(partition).or_default();
+                records.push(record);
+                indices.push(index);
+                Ok(())
+            };
+            if let Some(alias) = alias {
+                put(alias.identity.person, codec::encode(&alias))?;
+            }
+            put(person, codec::encode(&enrolment))?;
             Ok(person)
         }));
     }
@@ -88,6 +103,42 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         .map(|outcome| outcome.map(|person| format!(r#"{{"person":"{person}"}}"#)))
         .collect();
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
+}
+
+/// Makes an enrolment that of the person of an earlier document; answers the alias to be appended, where it is not known yet.
+fn renew(
+    ingest: &Ingest,
+    enrolment: &mut Enrolment,
+    earlier: Identity,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Option<Alias>, Problem> {
+    let later = enrolment.identity;
+    let of = ingest.cache.resolve(earlier);
+    let is_enrolled = |identity: Identity| {
+        let status = ingest.cache.get(identity.person, now);
+        status.is_some_and(|status| status.residue == identity.residue())
+    };
+    if !is_enrolled(of) {
+        let detail = "nobody is enrolled under the document that is renewed";
+        return Err(Problem::unknown("renews", detail));
+    }
+    enrolment.identity = of;
+    if later.person == of.person || ingest.cache.resolve(later) == of {
+        return Ok(None);
+    }
+    if is_enrolled(later) || ingest.cache.resolve(later) != later {
+        return Err(Problem::conflict(
+            "document",
+            "this document is another person's already; report it to the operator",
+        ));
+    }
+    Ok(Some(Alias {
+        identity: later,
+        of,
+        recorded_at: now,
+        supplied_by: caller.operator,
+    }))
 }
 
 /// Two documents with one id are told apart by their further keyed bits, before anything is appended (P1).

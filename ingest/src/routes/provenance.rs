@@ -45,7 +45,8 @@ async fn answer(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let (form, _) = item?;
     let now = Timestamp::now();
     let key = &ingest.config.person_key;
-    let named = NamedPerson::of(form.person.as_deref(), form.document.as_ref(), key, now)?;
+    let (person, document) = (form.person.as_deref(), form.document.as_ref());
+    let named = NamedPerson::of(person, document, key, &ingest.cache, now)?;
     let entry = audit::Entry {
         action: "read_facts",
         caller: &caller.name,

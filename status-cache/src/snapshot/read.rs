@@ -11,6 +11,7 @@ use std::time::Duration;
 use scan_model::{CodeRevocation, PersonId, Timestamp, codec};
 
 use super::{HASH_LENGTH, HEAD_LENGTH, MAGIC, PartitionKey, SnapshotError, TRAILER_LENGTH};
+use crate::aliases::PACKED_LENGTH;
 use crate::cache::StatusCache;
 use crate::feed::Coverage;
 use crate::packed_facts::PackedFacts;
@@ -107,7 +108,13 @@ fn read_all(
     if cache.table().len() as u64 != outline.persons {
         return Err(Refusal::Damaged("persons are missing"));
     }
-    cache.turn().behind.applied.finish_restore();
+    let mut turn = cache.turn();
+    // An alias may have come between the copies of its own segment and of its person's.
+    for (id, person) in cache.aliases().all() {
+        turn.share_facts(id, person);
+    }
+    turn.behind.applied.finish_restore();
+    drop(turn);
     Ok(Coverage {
         positions: cache.positions(),
         known_until: outline.known_until,
@@ -253,6 +260,7 @@ fn restore_section(
         revocations,
         facts_bytes,
         revocations_bytes,
+        aliases,
     ] = head[..]
     else {
         return Err(Refusal::Damaged("a section is too short"));
@@ -263,6 +271,7 @@ fn restore_section(
     }
     let facts = section.read_vec(facts_bytes)?;
     let early = section.read_vec(revocations_bytes)?;
+    let aliases = section.read_vec(aliases.saturating_mul(PACKED_LENGTH as u64))?;
     let mut hash = [0; HASH_LENGTH];
     file.read_exact_at(&mut hash, end)?;
     if section.at != end || section.hasher.finalize().as_bytes() != &hash {
@@ -273,6 +282,9 @@ fn restore_section(
         .count_segment(segment, found)
         .map_err(Refusal::Full)?;
     restore_facts(cache, holders, &facts).ok_or(Refusal::Damaged("a fact does not decode"))?;
+    for packed in aliases.as_chunks().0 {
+        cache.aliases().restore(packed);
+    }
     let revocations = decode_revocations(revocations, &early)
         .ok_or(Refusal::Damaged("a revocation does not decode"))?;
     let positions = partitions.iter().zip(offsets);

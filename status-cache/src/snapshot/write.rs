@@ -136,6 +136,7 @@ fn copy_section(
     let positions = turn.behind.applied.of_segment(segment);
     let persons = turn.table.copy_segment(segment, section) as u64;
     let holders = cache.side_table().copy_segment(segment);
+    let aliases = cache.aliases().copy_segment(segment);
     let early = turn.behind.early_revocations.iter();
     let revocations: Vec<CodeRevocation> = early
         .filter(|(person, _)| segment_of(**person) == segment)
@@ -151,6 +152,8 @@ fn copy_section(
         section.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         section.extend_from_slice(&bytes);
     }
+    let aliases_at = section.len();
+    section.extend(aliases.iter().flatten());
     let offset_of = |key: &PartitionKey| {
         let here = |at: &&LogPosition| (at.topic, at.partition) == *key;
         positions.iter().find(here).map_or(0, |at| at.offset)
@@ -161,7 +164,8 @@ fn copy_section(
         holders.len() as u64,
         revocations.len() as u64,
         (revocations_at - facts_at) as u64,
-        (section.len() - revocations_at) as u64,
+        (aliases_at - revocations_at) as u64,
+        aliases.len() as u64,
     ];
     let numbers = counts.into_iter().chain(partitions.iter().map(offset_of));
     for (place, number) in section.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {

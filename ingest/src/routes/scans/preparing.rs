@@ -216,6 +216,7 @@ fn identify(
         Subject::Document(document) => {
             caller.require(Right::LookUpDocument)?;
             let identity = ingest.config.person_key.identify(&document.parse(now)?);
+            let identity = ingest.cache.resolve(identity);
             let found = ingest.cache.get(identity.person, now);
             let status = found
                 .filter(|status| status.residue == identity.residue())
