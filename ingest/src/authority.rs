@@ -27,6 +27,8 @@ pub enum Right {
     QuickCheckIn,
     /// Record displays (C4, P6).
     RecordDisplay,
+    /// Declare, for oneself or another (D1).
+    Declare,
     /// Collect in a grid (C5).
     CollectInGrid,
     /// Pass people into a compound (C6).
@@ -56,6 +58,7 @@ impl Right {
             Self::Screen => "screen",
             Self::QuickCheckIn => "quick_check_in",
             Self::RecordDisplay => "record_display",
+            Self::Declare => "declare",
             Self::CollectInGrid => "collect_in_grid",
             Self::PassCompound => "pass_compound",
             Self::IssueReleaseNotice => "issue_release_notice",
@@ -109,7 +112,7 @@ impl Role {
     const fn rights(self) -> &'static [Right] {
         match self {
             Self::Tester | Self::Gate => &[Right::LookUpCode, Right::Screen, Right::RecordDisplay],
-            Self::CitizenApp => &[Right::QuickCheckIn, Right::RecordDisplay],
+            Self::CitizenApp => &[Right::QuickCheckIn, Right::RecordDisplay, Right::Declare],
             Self::GridWorker => &[Right::LookUpCode, Right::CollectInGrid],
             Self::CompoundChecker => &[Right::LookUpCode, Right::PassCompound],
             Self::MedicalStaff => &[Right::LookUpCode, Right::IssueReleaseNotice],

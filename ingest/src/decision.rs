@@ -148,9 +148,10 @@ fn is_expired(payload: &CodePayload, status: &PersonStatus, moment: Moment) -> b
         return true;
     }
     payload.scheme.validity_days().is_some_and(|days| {
+        // The day is kept and not the hour: a declaration counts to the end of its day.
         let renewed = status
             .last_declaration
-            .map_or(issued_ms, |day| issued_ms.max(day.0));
+            .map_or(issued_ms, |day| issued_ms.max(day.0 + DAY_MS));
         moment.now.0 - renewed > i64::from(days) * DAY_MS
     })
 }

@@ -1,11 +1,13 @@
 //! Request bodies as domain records: each form says which field breaks which rule.
 
+pub mod declaration;
 pub mod document;
 pub mod fact;
 pub mod named_person;
 pub mod person;
 pub mod scan;
 
+pub use declaration::DeclarationForm;
 pub use document::DocumentForm;
 pub use fact::FactForm;
 pub use named_person::NamedPerson;

@@ -23,6 +23,8 @@ pub struct Instruments {
     pub red_refusals: Counter,
     /// Persons enrolled.
     pub persons: Counter,
+    /// Declarations taken.
+    pub declarations: Counter,
     /// Facts taken.
     pub facts: Counter,
     /// Requests refused by a bound.
@@ -41,6 +43,7 @@ impl Default for Instruments {
             scans_repeated: counter!("ingest_scans_repeated_total"),
             red_refusals: counter!("ingest_red_refusals_total"),
             persons: counter!("ingest_persons_total"),
+            declarations: counter!("ingest_declarations_total"),
             facts: counter!("ingest_facts_total"),
             shed: counter!("ingest_shed_total"),
         }

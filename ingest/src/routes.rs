@@ -2,6 +2,7 @@
 
 mod audit;
 pub mod codes;
+pub mod declarations;
 pub mod dissolution;
 pub mod facts;
 pub mod health;
@@ -31,6 +32,7 @@ pub fn router(ingest: Arc<Ingest>, metrics: RenderMetrics) -> Router {
         .route("/v1/lookups", post(lookups::many))
         .route("/v1/scans", post(scans::submit))
         .route("/v1/displays", post(scans::submit_displays))
+        .route("/v1/declarations", post(declarations::submit))
         .route("/v1/persons", post(persons::enrol))
         .route("/v1/persons:import", post(persons::enrol))
         .route("/v1/codes", post(codes::issue))

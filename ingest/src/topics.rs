@@ -47,6 +47,7 @@ pub fn all(partitions: u32, retention: Retention) -> Vec<TopicConfig> {
         TopicConfig::new(status_cache::feed::PERSONS, partitions, compacted.clone()),
         TopicConfig::new(status_cache::feed::FACTS, partitions, compacted.clone()),
         TopicConfig::new(status_cache::feed::CODE_REVOCATIONS, partitions, compacted),
+        TopicConfig::new(status_cache::feed::DECLARATIONS, partitions, kept.clone()),
         TopicConfig::new(FACT_HISTORY, partitions, kept.clone()),
         TopicConfig::new(registry::TOPIC, 1, Cleanup::KEEP),
         TopicConfig::new(AUDIT, 1, kept),

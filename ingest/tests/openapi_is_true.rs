@@ -52,6 +52,7 @@ fn key_of(path: &str) -> &'static str {
             "identity_service"
         }
         "/v1/facts" | "/v1/facts:import" | "/v1/facts:query" => "health_feed",
+        "/v1/declarations" => "citizen_app",
         path if path.ends_with(":import") || path.ends_with(":dissolve") => "operator",
         _ => "everything",
     }
@@ -65,6 +66,7 @@ fn turn_of(path: &str) -> usize {
         "compounds",
         "persons",
         "codes",
+        "declarations",
         "displays",
         "lookups",
         "scans",

@@ -11,6 +11,7 @@ use event_log::SpoolOptions;
 use ingest::topics::SCANS;
 use scan_model::{Scan, codec};
 use serde_json::json;
+use status_cache::feed::DECLARATIONS;
 use support::failing_log::{FailingLog, Mood};
 use support::openapi::Document;
 use support::{OTHER_NUMBER, PARTITIONS, World, document, scan_id};
@@ -21,7 +22,7 @@ async fn world(folder: &tempfile::TempDir) -> (World, Mood) {
     let mood = Mood::default();
     let spool = SpoolOptions {
         folder: folder.path().to_owned(),
-        topics: vec![SCANS.to_owned()],
+        topics: vec![SCANS.to_owned(), DECLARATIONS.to_owned()],
         bytes: 1 << 20,
         patience: Duration::from_millis(100),
     };
@@ -98,6 +99,39 @@ async fn inv7_a_scan_is_answered_202_while_the_log_is_away_and_reaches_it_later(
             .await;
         assert_eq!(reply.status, 201, "{}", reply.text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv7_a_declaration_is_spooled_renews_a_code_at_once_and_reaches_the_log_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (world, mood) = world(&folder).await;
+    let expired = world.ingest.code_keys.load().seal(&scan_model::CodePayload {
+        person: world.person,
+        issued_second: 1_600_000_000,
+        scheme: scan_model::Scheme::Suikang,
+        form: scan_model::CodeForm::App,
+    });
+    let lookup = format!("/v1/codes/{expired}");
+    assert_eq!(world.get("tester", &lookup).await.status, 422);
+    mood.set(Mood::AWAY);
+    let declaration = json!({
+        "declaration_id": scan_id(), "kind": "personal", "code": expired,
+        "symptoms": [], "contact": false, "travelled": [],
+    });
+    let reply = world
+        .post("citizen_app", "/v1/declarations", &declaration)
+        .await;
+    assert_eq!(reply.status, 202, "{}", reply.text);
+    assert_eq!(reply.json()["spooled"], true);
+    assert_eq!(world.get("tester", &lookup).await.status, 200);
+    assert_eq!(world.count(DECLARATIONS).await, 0);
+    mood.set(Mood::WORKS);
+    let started = Instant::now();
+    while world.ingest.spool.as_ref().unwrap().state().records > 0 {
+        assert!(started.elapsed() < PATIENCE, "the spool is not passed on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.count(DECLARATIONS).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,9 @@ use std::io;
 use parking_lot::{Mutex, MutexGuard};
 use scan_model::enrolment::{Enrolment, Sex, Verification};
 use scan_model::mask::{MaskedName, MaskedPhone};
-use scan_model::{Alias, CategorySet, CodeRevocation, Fact, Identity, PersonId, Timestamp};
+use scan_model::{
+    Alias, CategorySet, CodeRevocation, Declaration, Fact, Identity, PersonId, Timestamp,
+};
 
 use crate::aliases::Aliases;
 use crate::layout::{Decision, PersonWord, ShownWord, version_of};
@@ -65,6 +67,8 @@ pub struct StatusCache {
 pub(crate) struct Behind {
     /// Revocations of persons who are not enrolled yet, for topics are read side by side. They are never forgotten (P4).
     pub(crate) early_revocations: HashMap<PersonId, Vec<CodeRevocation>>,
+    /// When somebody who is not enrolled yet declared last, for the same reason.
+    pub(crate) early_declarations: HashMap<PersonId, Timestamp>,
     /// What of the log is in the cache.
     pub(crate) applied: AppliedPositions,
 }
@@ -173,6 +177,11 @@ impl StatusCache {
         self.turn().apply_fact(fact)
     }
 
+    /// Takes a declaration in, in a turn of its own.
+    pub fn apply_declaration(&self, declaration: &Declaration) -> Applied {
+        self.turn().apply_declaration(declaration)
+    }
+
     /// Takes an alias in, in a turn of its own.
     pub fn apply_alias(&self, alias: &Alias) -> Applied {
         self.turn().apply_alias(alias)
@@ -265,6 +274,9 @@ impl Turn<'_> {
         let mut version = next_version(old, enrolment.change);
         let mut decision = old.map_or(Decision::EMPTY, |old| old.decision);
         if old.is_none() {
+            if let Some(declared) = self.behind.early_declarations.remove(&id) {
+                decision = decision.with_declaration(declared);
+            }
             let early = self.take_early_revocations(id);
             version = self.version_after_early(id, &early, version);
             for revocation in &early {
@@ -387,6 +399,26 @@ impl Turn<'_> {
                 ..old
             },
         );
+        Applied::Changed
+    }
+
+    /// Takes a declaration in: the latest day renews codes (P5). It changes no status, so it counts as no change (S6).
+    pub fn apply_declaration(&mut self, declaration: &Declaration) -> Applied {
+        self.declared(self.person(declaration.person), declaration.event_time)
+    }
+
+    /// Somebody declared at an instant.
+    pub(crate) fn declared(&mut self, person: PersonId, time: Timestamp) -> Applied {
+        let Some(old) = self.table.get(person) else {
+            let latest = self.behind.early_declarations.entry(person).or_insert(time);
+            *latest = time.max(*latest);
+            return Applied::Changed;
+        };
+        let decision = old.decision.with_declaration(time);
+        if decision == old.decision {
+            return Applied::Known;
+        }
+        self.replace(person, Resident { decision, ..old });
         Applied::Changed
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use event_log::{LogError, Offset, Partition, PartitionReader, SharedLog, StoredRecord};
 use metrics::{Counter, Histogram, counter, histogram};
 use scan_model::codec::{self, CodecError};
-use scan_model::{Alias, CodeRevocation, Enrolment, Fact, PersonId, Timestamp, alias};
+use scan_model::{Alias, CodeRevocation, Declaration, Enrolment, Fact, PersonId, Timestamp, alias};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -22,6 +22,9 @@ pub const PERSONS: &str = StatusTopic::Persons.name();
 pub const FACTS: &str = StatusTopic::Facts.name();
 /// The topic of revocations.
 pub const CODE_REVOCATIONS: &str = StatusTopic::CodeRevocations.name();
+
+/// The topic of declarations.
+pub const DECLARATIONS: &str = StatusTopic::Declarations.name();
 
 /// Records applied in one turn, so that no other writer waits for long.
 const TURN: usize = 64;
@@ -311,6 +314,7 @@ enum Change {
     Alias(Alias),
     Fact(Fact),
     Revocation(CodeRevocation),
+    Declaration(Declaration),
 }
 
 impl Change {
@@ -326,6 +330,7 @@ impl Change {
             StatusTopic::Persons => Self::Enrolment(codec::decode(value)?),
             StatusTopic::Facts => Self::Fact(codec::decode(value)?),
             StatusTopic::CodeRevocations => Self::Revocation(codec::decode(value)?),
+            StatusTopic::Declarations => Self::Declaration(codec::decode(value)?),
         }))
     }
 
@@ -335,6 +340,7 @@ impl Change {
             Self::Alias(alias) => alias.identity.person,
             Self::Fact(fact) => fact.person,
             Self::Revocation(revocation) => revocation.person,
+            Self::Declaration(declaration) => declaration.person,
         }
     }
 
@@ -352,6 +358,7 @@ impl Change {
             Self::Alias(alias) => Ok(turn.apply_alias(&alias)),
             Self::Fact(fact) => Ok(turn.apply_fact(fact)),
             Self::Revocation(revocation) => Ok(turn.apply_revocation(&revocation)),
+            Self::Declaration(declaration) => Ok(turn.apply_declaration(&declaration)),
         }
     }
 }

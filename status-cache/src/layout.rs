@@ -85,6 +85,16 @@ impl Decision {
         Self(kept | u64::from(categories.0 & 0x3FF) | low << 10 | next_day << 51)
     }
 
+    /// This decision with the day of a declaration, where that is later than the one it has.
+    #[must_use]
+    pub fn with_declaration(self, time: Timestamp) -> Self {
+        let day = (time.0 - EPOCH_MS).div_euclid(DAY_MS).clamp(1, 0x1FFF) as u64;
+        if day <= (self.0 >> 38 & 0x1FFF) {
+            return self;
+        }
+        Self(self.0 & !(0x1FFF << 38) | day << 38)
+    }
+
     /// This decision with another instant from which codes are valid, rounded up to the minute.
     #[must_use]
     pub fn with_codes_valid_from(self, time: Timestamp, version: u16) -> Self {

@@ -22,11 +22,18 @@ pub enum StatusTopic {
     Facts,
     /// Revocations of codes.
     CodeRevocations,
+    /// Declarations, which renew codes.
+    Declarations,
 }
 
 impl StatusTopic {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Persons, Self::Facts, Self::CodeRevocations];
+    pub const ALL: [Self; 4] = [
+        Self::Persons,
+        Self::Facts,
+        Self::CodeRevocations,
+        Self::Declarations,
+    ];
 
     /// The topic's name in the log.
     pub const fn name(self) -> &'static str {
@@ -34,6 +41,7 @@ impl StatusTopic {
             Self::Persons => "persons",
             Self::Facts => "facts",
             Self::CodeRevocations => "code-revocations",
+            Self::Declarations => "declarations",
         }
     }
 

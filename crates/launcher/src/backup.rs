@@ -29,11 +29,12 @@ pub const FORM: &str = "tongxing-backup 1";
 
 /// Topics in the order in which they are copied: a record's causes are in topics behind its own. Dead letters follow from scans,
 /// scans from persons, facts and sites, facts from their history, and whatever is audited from its audit entry.
-const ORDER: [&str; 8] = [
+const ORDER: [&str; 9] = [
     topics::DEAD_LETTERS,
     topics::SCANS,
     status_cache::feed::FACTS,
     topics::FACT_HISTORY,
+    status_cache::feed::DECLARATIONS,
     status_cache::feed::CODE_REVOCATIONS,
     status_cache::feed::PERSONS,
     registry::TOPIC,

@@ -107,7 +107,10 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         durability: durability.unwrap_or_else(|| "not known yet: Kafka is away".into()),
         spool: Some(SpoolOptions {
             folder: options.data.join("spool"),
-            topics: vec![ingest::topics::SCANS.to_owned()],
+            topics: vec![
+                ingest::topics::SCANS.to_owned(),
+                status_cache::feed::DECLARATIONS.to_owned(),
+            ],
             bytes: options.spool_bytes,
             patience: Duration::from_millis(options.spool_after_ms),
         }),

@@ -7,6 +7,7 @@
 //! damaged one, so that a reader can pause on it (INV-10). Decoding never reads past [`MAX_RECORD`] and never panics.
 
 use crate::alias::{self, Alias};
+use crate::declaration::Declaration;
 use crate::enrolment::Enrolment;
 use crate::fact::{CodeRevocation, Fact};
 use crate::scan::Scan;
@@ -102,6 +103,10 @@ impl WireRecord for CodeRevocation {
 }
 
 impl WireRecord for Enrolment {
+    const VERSION: u8 = 1;
+}
+
+impl WireRecord for Declaration {
     const VERSION: u8 = 1;
 }
 

@@ -20,6 +20,7 @@
 pub mod alias;
 pub mod code;
 pub mod codec;
+pub mod declaration;
 pub mod division;
 pub mod document;
 pub mod enrolment;
@@ -35,6 +36,7 @@ pub mod time;
 
 pub use alias::Alias;
 pub use code::{CodeForm, CodeKeys, CodePayload, Scheme};
+pub use declaration::Declaration;
 pub use document::{Document, DocumentError, DocumentKind};
 pub use enrolment::{Enrolment, Sex, Verification};
 pub use fact::{CodeRevocation, Fact, FactKey};

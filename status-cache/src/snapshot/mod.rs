@@ -5,10 +5,12 @@
 //! header   = magic "TXSNAP02" 8, fingerprint of the person key 8, known until (Unix ms) 8,
 //!            partitions: count u32, then each topic (u8 length, text) and partition u32
 //! section  = slots u64, persons u64, holders u64, revocations u64, bytes of facts u64, bytes of revocations u64, aliases u64,
+//!            early declarations u64,
 //!            the next offset of each partition of the header u64,
 //!            slots × 32 bytes: the segment as it lies in memory, free slots as zeros,
 //!            facts: person u64, length u32, packed facts; revocations: length u32, wire form;
-//!            aliases: id u64, residue u16, the person's id u64 and check u128
+//!            aliases: id u64, residue u16, the person's id u64 and check u128;
+//!            declarations of persons not enrolled: person u64, Unix milliseconds u64
 //!            BLAKE3 of all before it in the section 32
 //! index    = where each section begins u64
 //! trailer  = persons u64, where the index begins u64, BLAKE3 of header, index and these two 32
@@ -34,7 +36,7 @@ pub use self::write::{Pace, write};
 const MAGIC: &[u8; 8] = b"TXSNAP02";
 const HASH_LENGTH: usize = 32;
 /// Bytes of a section's head before the offsets.
-const HEAD_LENGTH: usize = 56;
+const HEAD_LENGTH: usize = 64;
 const TRAILER_LENGTH: usize = 16 + HASH_LENGTH;
 
 /// A partition, as the header lists it.

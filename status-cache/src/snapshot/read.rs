@@ -261,6 +261,7 @@ fn restore_section(
         facts_bytes,
         revocations_bytes,
         aliases,
+        declarations,
     ] = head[..]
     else {
         return Err(Refusal::Damaged("a section is too short"));
@@ -272,6 +273,7 @@ fn restore_section(
     let facts = section.read_vec(facts_bytes)?;
     let early = section.read_vec(revocations_bytes)?;
     let aliases = section.read_vec(aliases.saturating_mul(PACKED_LENGTH as u64))?;
+    let declarations = section.read_vec(declarations.saturating_mul(16))?;
     let mut hash = [0; HASH_LENGTH];
     file.read_exact_at(&mut hash, end)?;
     if section.at != end || section.hasher.finalize().as_bytes() != &hash {
@@ -299,6 +301,12 @@ fn restore_section(
     for revocation in revocations {
         let early = &mut turn.behind.early_revocations;
         early.entry(revocation.person).or_default().push(revocation);
+    }
+    for declaration in declarations.as_chunks::<16>().0 {
+        let mut rest = declaration.as_slice();
+        let person = PersonId(take(&mut rest).map_or(0, u64::from_le_bytes));
+        let time = Timestamp(take(&mut rest).map_or(0, i64::from_le_bytes));
+        turn.behind.early_declarations.insert(person, time);
     }
     turn.behind.applied.restore_segment(segment, &positions);
     Ok(())

@@ -142,6 +142,11 @@ fn copy_section(
         .filter(|(person, _)| segment_of(**person) == segment)
         .flat_map(|(_, revocations)| revocations.clone())
         .collect();
+    let early = turn.behind.early_declarations.iter();
+    let declarations: Vec<(PersonId, Timestamp)> = early
+        .filter(|(person, _)| segment_of(**person) == segment)
+        .map(|(person, time)| (*person, *time))
+        .collect();
     drop(turn);
     let slots = (section.len() - head) as u64 / 32;
     let facts_at = section.len();
@@ -154,6 +159,10 @@ fn copy_section(
     }
     let aliases_at = section.len();
     section.extend(aliases.iter().flatten());
+    for (person, time) in &declarations {
+        section.extend_from_slice(&person.0.to_le_bytes());
+        section.extend_from_slice(&time.0.to_le_bytes());
+    }
     let offset_of = |key: &PartitionKey| {
         let here = |at: &&LogPosition| (at.topic, at.partition) == *key;
         positions.iter().find(here).map_or(0, |at| at.offset)
@@ -166,6 +175,7 @@ fn copy_section(
         (revocations_at - facts_at) as u64,
         (aliases_at - revocations_at) as u64,
         aliases.len() as u64,
+        declarations.len() as u64,
     ];
     let numbers = counts.into_iter().chain(partitions.iter().map(offset_of));
     for (place, number) in section.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
