@@ -105,12 +105,16 @@ async fn inv7_a_scan_is_answered_202_while_the_log_is_away_and_reaches_it_later(
 async fn inv7_a_declaration_is_spooled_renews_a_code_at_once_and_reaches_the_log_later() {
     let folder = tempfile::tempdir().unwrap();
     let (world, mood) = world(&folder).await;
-    let expired = world.ingest.code_keys.load().seal(&scan_model::CodePayload {
-        person: world.person,
-        issued_second: 1_600_000_000,
-        scheme: scan_model::Scheme::Suikang,
-        form: scan_model::CodeForm::App,
-    });
+    let expired = world
+        .ingest
+        .code_keys
+        .load()
+        .seal(&scan_model::CodePayload {
+            person: world.person,
+            issued_second: 1_600_000_000,
+            scheme: scan_model::Scheme::Suikang,
+            form: scan_model::CodeForm::App,
+        });
     let lookup = format!("/v1/codes/{expired}");
     assert_eq!(world.get("tester", &lookup).await.status, 422);
     mood.set(Mood::AWAY);
