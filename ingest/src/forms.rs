@@ -14,12 +14,21 @@ pub use named_person::NamedPerson;
 pub use person::PersonForm;
 pub use scan::ScanForm;
 
-use scan_model::Timestamp;
+use scan_model::{Timestamp, division};
 
 use crate::problem::Problem;
 
 /// How far a client's clock may run ahead.
 pub const CLOCK_SKEW_MS: i64 = 5 * 60_000;
+
+/// A residence is a division of Guangdong, where one is given (P9).
+fn check_residence(residence: Option<u32>) -> Result<(), Problem> {
+    if residence.is_none_or(|code| division::find(code).is_some()) {
+        return Ok(());
+    }
+    let detail = "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township";
+    Err(Problem::field("residence", "known_division", detail))
+}
 
 /// Reads a time.
 fn time(field: &str, text: &str) -> Result<Timestamp, Problem> {

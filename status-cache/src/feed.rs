@@ -1,5 +1,7 @@
 //! Keeps a cache at the end of the log: one task a partition of `persons`, `facts` and `code-revocations`.
 
+mod change;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,12 +9,13 @@ use std::time::Duration;
 
 use event_log::{LogError, Offset, Partition, PartitionReader, SharedLog, StoredRecord};
 use metrics::{Counter, Histogram, counter, histogram};
-use scan_model::codec::{self, CodecError};
-use scan_model::{Alias, CodeRevocation, Declaration, Enrolment, Fact, PersonId, Timestamp, alias};
+use scan_model::Timestamp;
+use scan_model::codec::CodecError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cache::{Applied, StatusCache, Turn};
+use self::change::Change;
+use crate::cache::{Applied, StatusCache};
 use crate::positions::{LogPosition, Positions, StatusTopic};
 use crate::table::TableFull;
 
@@ -304,61 +307,6 @@ impl Instruments {
             applied: counter!("status_applied_records_total", "topic" => topic.name()),
             collisions: counter!("status_collisions_total"),
             malformed: counter!("status_malformed_records_total", "topic" => topic.name()),
-        }
-    }
-}
-
-/// A record of one of the topics.
-enum Change {
-    Enrolment(Enrolment),
-    Alias(Alias),
-    Fact(Fact),
-    Revocation(CodeRevocation),
-    Declaration(Declaration),
-}
-
-impl Change {
-    /// Nothing where the record is a tombstone.
-    fn decode(topic: StatusTopic, record: &StoredRecord) -> Result<Option<Self>, CodecError> {
-        let Some(value) = &record.record.value else {
-            return Ok(None);
-        };
-        Ok(Some(match topic {
-            StatusTopic::Persons if value.first() >= Some(&alias::FIRST_VERSION) => {
-                Self::Alias(codec::decode(value)?)
-            }
-            StatusTopic::Persons => Self::Enrolment(codec::decode(value)?),
-            StatusTopic::Facts => Self::Fact(codec::decode(value)?),
-            StatusTopic::CodeRevocations => Self::Revocation(codec::decode(value)?),
-            StatusTopic::Declarations => Self::Declaration(codec::decode(value)?),
-        }))
-    }
-
-    const fn person(&self) -> PersonId {
-        match self {
-            Self::Enrolment(enrolment) => enrolment.identity.person,
-            Self::Alias(alias) => alias.identity.person,
-            Self::Fact(fact) => fact.person,
-            Self::Revocation(revocation) => revocation.person,
-            Self::Declaration(declaration) => declaration.person,
-        }
-    }
-
-    /// The person in whose segment the change takes effect.
-    fn segment_person(&self, turn: &Turn<'_>) -> PersonId {
-        match self {
-            Self::Fact(fact) => turn.person(fact.person),
-            _ => self.person(),
-        }
-    }
-
-    fn apply(self, turn: &mut Turn<'_>) -> Result<Applied, TableFull> {
-        match self {
-            Self::Enrolment(enrolment) => turn.apply_enrolment(&enrolment),
-            Self::Alias(alias) => Ok(turn.apply_alias(&alias)),
-            Self::Fact(fact) => Ok(turn.apply_fact(fact)),
-            Self::Revocation(revocation) => Ok(turn.apply_revocation(&revocation)),
-            Self::Declaration(declaration) => Ok(turn.apply_declaration(&declaration)),
         }
     }
 }

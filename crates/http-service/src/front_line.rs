@@ -83,6 +83,15 @@ struct Core {
     ended: oneshot::Receiver<()>,
 }
 
+/// A connection's place in its core's count, until it is gone, however that comes about.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Serves until `shutdown` resolves, then answers what is under way.
 ///
 /// # Errors
@@ -180,11 +189,11 @@ async fn serve_connections<Q: Quick>(
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().pipeline_flush(true);
     while let Some(stream) = incoming.recv().await {
+        let place = Place(Arc::clone(&connections));
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection is dropped");
-                connections.fetch_sub(1, Ordering::Relaxed);
                 continue;
             }
         };
@@ -192,12 +201,11 @@ async fn serve_connections<Q: Quick>(
         let serve = service_fn(move |request| service.clone().serve(request));
         let connection = builder.serve_connection(TokioIo::new(stream), serve);
         let connection = graceful.watch(connection.into_owned());
-        let connections = Arc::clone(&connections);
         tokio::spawn(async move {
+            let _place = place;
             if let Err(error) = connection.await {
                 tracing::debug!(error, "a connection ended");
             }
-            connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
     graceful.shutdown().await;

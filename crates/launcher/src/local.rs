@@ -141,27 +141,23 @@ fn serve_front(
     router: Router,
     front: Arc<Front>,
     listener: TcpListener,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) -> JoinHandle<Result<()>> {
-    tokio::spawn(async move {
-        let shutdown = async move {
-            let _ = stopped.wait_for(|stop| *stop).await.map(|_| ());
-        };
-        Ok(http_service::serve_front_line(router, front, listener, shutdown).await?)
-    })
+    let serving = http_service::serve_front_line(router, front, listener, until(stopped));
+    tokio::spawn(async move { Ok(serving.await?) })
 }
 
 fn serve(
     router: Router,
     listener: TcpListener,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) -> JoinHandle<Result<()>> {
-    tokio::spawn(async move {
-        let shutdown = async move {
-            let _ = stopped.wait_for(|stop| *stop).await.map(|_| ());
-        };
-        Ok(http_service::serve(router, listener, shutdown).await?)
-    })
+    let serving = http_service::serve(router, listener, until(stopped));
+    tokio::spawn(async move { Ok(serving.await?) })
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await.map(|_| ());
 }
 
 /// How long the engine may take until it answers.

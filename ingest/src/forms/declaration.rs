@@ -2,10 +2,10 @@
 
 use scan_model::declaration::{DeclarationKind, MAX_REGIONS, Symptom};
 use scan_model::fact::MAX_TEXT;
-use scan_model::{Declaration, PersonId, ScanId, Timestamp, division};
+use scan_model::{Declaration, PersonId, ScanId, Timestamp};
 use serde::Deserialize;
 
-use super::{DocumentForm, past_time};
+use super::{DocumentForm, check_residence, past_time};
 use crate::problem::Problem;
 
 /// Longest person type, in bytes.
@@ -79,14 +79,7 @@ impl DeclarationForm {
                 return Err(Problem::field(field, "text", detail));
             }
         }
-        if self
-            .residence
-            .is_some_and(|code| division::find(code).is_none())
-        {
-            let detail =
-                "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township";
-            return Err(Problem::field("residence", "known_division", detail));
-        }
+        check_residence(self.residence)?;
         let is_region = |code: &u32| (110_000..=829_999).contains(code);
         if self.travelled.len() > MAX_REGIONS || !self.travelled.iter().all(is_region) {
             let detail =

@@ -2,10 +2,10 @@
 
 use scan_model::enrolment::{Enrolment, Sex, Verification, normalise_name};
 use scan_model::mask::{MaskedName, MaskedPhone};
-use scan_model::{DocumentKind, Identity, PersonKey, Timestamp, division};
+use scan_model::{DocumentKind, Identity, PersonKey, Timestamp};
 use serde::Deserialize;
 
-use super::DocumentForm;
+use super::{DocumentForm, check_residence};
 use crate::bulk::rows::FromRow;
 use crate::problem::Problem;
 
@@ -125,14 +125,7 @@ impl PersonForm {
             let detail = format!("must lie between 1890 and {this_year}");
             return Err(Problem::field("birth_year", "range", detail));
         }
-        if self
-            .residence
-            .is_some_and(|code| division::find(code).is_none())
-        {
-            let detail =
-                "must be a division of Guangdong: six digits of GB/T 2260, or nine of a township";
-            return Err(Problem::field("residence", "known_division", detail));
-        }
+        check_residence(self.residence)?;
         let default_verification = if document.is_entrant() {
             Verification::NameMatched
         } else {
