@@ -32,7 +32,23 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// What a shell reports of a process that wrote to a reader who had left.
+const READER_LEFT: i32 = 128 + 13;
+
+/// Ends quietly, as other tools do, when what reads the output has seen enough (`tongxing dead-letters list | head`).
+fn end_when_the_reader_leaves() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(READER_LEFT);
+        }
+        report(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_when_the_reader_leaves();
     let given: Vec<_> = std::env::args_os().collect();
     let command = match config_file::with_file(cli::command(), &given) {
         Ok(command) => command,

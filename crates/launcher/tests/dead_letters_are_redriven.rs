@@ -4,6 +4,7 @@
 
 mod engine_support;
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -341,9 +342,12 @@ fn inv1_killed_while_it_sends_letters_again_it_can_be_run_again_and_each_counts_
         if before == 0 {
             break;
         }
-        let mut child = command(&data, &all).stdout(Stdio::null()).spawn().unwrap();
-        let wait = world.random.random_range(20..200);
-        std::thread::sleep(Duration::from_millis(wait));
+        let mut child = command(&data, &all).stdout(Stdio::piped()).spawn().unwrap();
+        // It says each letter that it sent; somewhere in the next one it is killed.
+        let sent = world.random.random_range(1..40);
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let heard = said.by_ref().map_while(Result::ok).take(sent).count();
+        std::thread::sleep(Duration::from_micros(world.random.random_range(0..2_000)));
         child.kill().unwrap();
         child.wait().unwrap();
         let after = world
@@ -351,7 +355,7 @@ fn inv1_killed_while_it_sends_letters_again_it_can_be_run_again_and_each_counts_
             .iter()
             .filter(|letter| letter.is_open())
             .count();
-        println!("killed after {wait} ms: {before} letters were open, {after} are");
+        println!("killed after {heard} were sent: {before} letters were open, {after} are");
         if after > 0 && after < before {
             killed_midway += 1;
         }
