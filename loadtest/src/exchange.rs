@@ -53,17 +53,6 @@ impl Exchange {
         }
     }
 
-    /// Sends a GET; answers the status.
-    pub async fn get(&mut self, path: &str) -> Result<u16, ExchangeError> {
-        self.output.clear();
-        write!(
-            self.output,
-            "GET {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\r\n",
-            self.endpoint.authority, self.secret
-        )?;
-        self.send().await
-    }
-
     /// Sends a POST of JSON; answers the status.
     pub async fn post(&mut self, path: &str, body: &str) -> Result<u16, ExchangeError> {
         self.output.clear();
@@ -114,7 +103,7 @@ impl Exchange {
 }
 
 /// The status of an answer and its length with the head, once the head is whole.
-fn read_head(input: &[u8]) -> Result<Option<(u16, usize)>, ExchangeError> {
+pub(crate) fn read_head(input: &[u8]) -> Result<Option<(u16, usize)>, ExchangeError> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let parsed = response.parse(input);

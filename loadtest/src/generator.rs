@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::client::Endpoint;
 use crate::exchange::Exchange;
+use crate::paced::{self, Pace};
 use crate::traffic::{CountedScan, Traffic};
 
 /// What is sent, how fast, for how long.
@@ -61,7 +62,7 @@ pub struct Outcome {
 }
 
 impl Measured {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let latency_us = Histogram::new_with_bounds(1, 120_000_000, 3)?;
         Ok(Self {
             latency_us,
@@ -91,35 +92,42 @@ pub async fn run(
     let started = Instant::now();
     let end = started + plan.duration;
     let mut tasks = JoinSet::new();
-    for (per_second, is_lookup) in [
-        (plan.lookups_per_second, true),
-        (plan.check_ins_per_second, false),
-    ] {
-        if per_second == 0 {
-            continue;
-        }
-        let connections = plan.connections.clamp(1, per_second as usize);
-        for index in 0..connections {
-            // Each connection sends every n-th request, so together they keep the plan's pace.
-            let interval = Duration::from_secs_f64(connections as f64 / f64::from(per_second));
-            let first = started + interval.mul_f64(index as f64 / connections as f64);
-            let sender = Sender {
-                exchange: Exchange::new(ingest.clone(), secret.to_owned()),
-                traffic: traffic.fork(),
-                live: Arc::clone(live),
-                interval,
-                end,
+    if plan.lookups_per_second > 0 {
+        let pace = Pace {
+            per_second: plan.lookups_per_second,
+            start: started,
+            duration: plan.duration,
+            connections: plan.connections,
+        };
+        let (endpoint, secret) = (ingest.clone(), secret.to_owned());
+        let (mut traffic, live) = (traffic.fork(), Arc::clone(live));
+        tasks.spawn_blocking(move || {
+            let next_path = |path: &mut String| {
+                path.push_str("/v1/codes/");
+                path.push_str(traffic.code());
             };
-            tasks.spawn(async move {
-                if is_lookup {
-                    (true, sender.lookups(first).await, Vec::new())
-                } else {
-                    let mut acknowledged = Vec::new();
-                    let measured = sender.check_ins(first, &mut acknowledged).await;
-                    (false, measured, acknowledged)
-                }
-            });
-        }
+            let measured = paced::get(&pace, &endpoint, &secret, next_path, &live);
+            (true, measured, Vec::new())
+        });
+    }
+    let per_second = plan.check_ins_per_second;
+    let connections = plan.connections.min(per_second as usize);
+    for index in 0..connections {
+        // Each connection sends every n-th request, so together they keep the plan's pace.
+        let interval = Duration::from_secs_f64(connections as f64 / f64::from(per_second));
+        let first = started + interval.mul_f64(index as f64 / connections as f64);
+        let sender = Sender {
+            exchange: Exchange::new(ingest.clone(), secret.to_owned()),
+            traffic: traffic.fork(),
+            live: Arc::clone(live),
+            interval,
+            end,
+        };
+        tasks.spawn(async move {
+            let mut acknowledged = Vec::new();
+            let measured = sender.check_ins(first, &mut acknowledged).await;
+            (false, measured, acknowledged)
+        });
     }
     let mut outcome = Outcome {
         lookups: Measured::new()?,
@@ -150,33 +158,6 @@ struct Sender {
 }
 
 impl Sender {
-    async fn lookups(mut self, first: Instant) -> Result<Measured> {
-        let mut measured = Measured::new()?;
-        let mut planned = first;
-        let mut path = String::new();
-        while planned < self.end {
-            path.clear();
-            path.push_str("/v1/codes/");
-            path.push_str(self.traffic.code());
-            sleep_until(planned).await;
-            match self.exchange.get(&path).await {
-                Ok(status) => {
-                    *measured.statuses.entry(status).or_default() += 1;
-                    self.live.lookups.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(_) => {
-                    measured.broken += 1;
-                    self.live.failures.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            measured
-                .latency_us
-                .saturating_record(planned.elapsed().as_micros() as u64);
-            planned += self.interval;
-        }
-        Ok(measured)
-    }
-
     async fn check_ins(
         mut self,
         first: Instant,
