@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_service::read_json;
+use scheduling::Breather;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -19,6 +20,9 @@ use crate::problem::Problem;
 pub const MAX_BODY: usize = 8 << 20;
 /// Most items of one request (INV-6).
 pub const MAX_ITEMS: usize = 10_000;
+
+/// Items worked through at a time, before other threads may go first.
+pub(crate) const BREATH: u32 = 32;
 
 /// The shape of a request, which the answer takes too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +127,9 @@ fn read_lines<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
     if lines.len() > MAX_ITEMS {
         return Err(Problem::too_many_items(MAX_ITEMS));
     }
+    let mut breather = Breather::every(BREATH);
     let read = |line: &[u8]| {
+        breather.item();
         let bytes = body.slice_ref(line);
         read_json(&bytes).map(|value| (value, bytes))
     };

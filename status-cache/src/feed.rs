@@ -32,7 +32,7 @@ pub const DECLARATIONS: &str = StatusTopic::Declarations.name();
 /// Records applied in one turn, so that no other writer waits for long.
 const TURN: usize = 64;
 /// Bytes applied at a time.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 1 << 17;
 /// How often an idle partition states that it is still at the end.
 const IDLE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -239,11 +239,14 @@ async fn follow(
         let newest_ms = records.last().map(|record| record.append_time_ms);
         for records in records.chunks(TURN) {
             apply_all(cache, topic, partition, records, &instruments)?;
+            scheduling::breathe();
             if has_caught_up {
                 let now = Timestamp::now();
-                for record in records {
-                    let age_ms = (now.0 - record.append_time_ms).max(0);
-                    instruments.propagation.record(age_ms as f64 / 1000.0);
+                // What was appended together has one age.
+                for same in records.chunk_by(|a, b| a.append_time_ms == b.append_time_ms) {
+                    let age_ms = (now.0 - same[0].append_time_ms).max(0);
+                    let age = age_ms as f64 / 1000.0;
+                    instruments.propagation.record_many(age, same.len());
                 }
             }
         }

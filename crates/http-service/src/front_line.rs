@@ -3,8 +3,8 @@
 //!
 //! Connections are accepted in one place and each goes to the core that has the fewest, so that no core idles beside a full
 //! one, as it may where the kernel spreads them by hash. A request stays on its connection's core: no task crosses threads,
-//! and nothing is shared between cores but what the service itself shares. Requests that a service calls heavy run on the
-//! runtime that serves the rest of the process, so that a large import delays no lookup behind it.
+//! and nothing is shared between cores but what the service itself shares. Requests that a service calls heavy run on a
+//! runtime of their own, whose threads stand back, so that a large import delays no lookup behind it.
 
 use std::io;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tower::ServiceExt;
 
@@ -76,6 +76,9 @@ impl Body for AnswerBody {
     }
 }
 
+/// How far heavy requests stand back: where lookups want the core too, they have a tenth of it.
+const HEAVY_STANDS_BACK: u8 = 10;
+
 /// A core's share of the connections.
 struct Core {
     connections: Arc<AtomicUsize>,
@@ -103,8 +106,16 @@ pub async fn serve_front_line<Q: Quick>(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let count = thread::available_parallelism().map_or(1, usize::from);
+    let heavy = start_heavy(count)?;
     let cores = (0..count)
-        .map(|number| start_core(number, router.clone(), Arc::clone(&quick)))
+        .map(|number| {
+            let service = Service {
+                router: router.clone(),
+                quick: Arc::clone(&quick),
+                heavy: heavy.handle().clone(),
+            };
+            start_core(number, service)
+        })
         .collect::<io::Result<Vec<Core>>>()?;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -123,7 +134,23 @@ pub async fn serve_front_line<Q: Quick>(
         // An error is a core that ended before: a panic, which its thread has reported.
         let _ = core.ended.await;
     }
+    // Its requests are answered: each had a connection, and those are gone.
+    heavy.shutdown_background();
     Ok(())
+}
+
+/// Where heavy requests run.
+fn start_heavy(threads: usize) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("heavy")
+        .on_thread_start(|| {
+            if let Err(error) = scheduling::stand_back(HEAVY_STANDS_BACK) {
+                tracing::warn!(%error, "heavy requests do not stand back behind lookups");
+            }
+        })
+        .enable_all()
+        .build()
 }
 
 fn hand_over(cores: &[Core], stream: TcpStream) {
@@ -154,22 +181,20 @@ async fn wait_after(error: &io::Error) {
     }
 }
 
-fn start_core<Q: Quick>(number: usize, router: Router, quick: Arc<Q>) -> io::Result<Core> {
+fn start_core<Q: Quick>(number: usize, service: Service<Q>) -> io::Result<Core> {
     let (incoming, connections_in) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
     let connections = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let service = Service {
-        router,
-        quick,
-        others: Handle::current(),
-    };
     let counted = Arc::clone(&connections);
     thread::Builder::new()
         .name(format!("front-line-{number}"))
         .spawn(move || {
+            if let Err(error) = scheduling::wake_promptly() {
+                tracing::warn!(%error, "lookups wait for other threads' slices");
+            }
             runtime.block_on(serve_connections(service, connections_in, counted));
             let _ = end.send(());
         })?;
@@ -215,7 +240,7 @@ async fn serve_connections<Q: Quick>(
 struct Service<Q> {
     router: Router,
     quick: Arc<Q>,
-    others: Handle,
+    heavy: Handle,
 }
 
 impl<Q> Clone for Service<Q> {
@@ -223,7 +248,7 @@ impl<Q> Clone for Service<Q> {
         Self {
             router: self.router.clone(),
             quick: Arc::clone(&self.quick),
-            others: self.others.clone(),
+            heavy: self.heavy.clone(),
         }
     }
 }
@@ -239,7 +264,7 @@ impl<Q: Quick> Service<Q> {
         let is_heavy = self.quick.is_heavy(&request);
         let answering = self.router.oneshot(request);
         let answer = if is_heavy {
-            self.others.spawn(answering).await
+            self.heavy.spawn(answering).await
         } else {
             Ok(answering.await)
         };

@@ -112,6 +112,9 @@ pub struct EngineOptions {
     /// engine's Kafka tables beside the aggregator; the engine of a deployment connects nowhere.
     #[arg(long, hide = true)]
     pub allow_connect: Option<u16>,
+    /// Let other processes of the machine go first, as far as `nice` of so many steps does, 0 to 19.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=19))]
+    pub stand_back: u8,
     /// End when standard input closes, as a supervised child does.
     #[arg(long)]
     pub until_stdin_closes: bool,
@@ -265,10 +268,15 @@ pub fn command() -> clap::Command {
         .mut_subcommand("positions", anywhere)
 }
 
-/// Confines the process of a command that is to be confined. Called while the process has one thread.
+/// Confines the process of a command that is to be confined, and lets one stand back that is to. Called while the process has one thread.
 pub fn confine(arguments: &Arguments) -> Result<Option<Sandbox>> {
     match &arguments.command {
         Command::Clickhouse(options) => engine::confine(options).map(Some),
+        // A province of lines leaves the cores to the lookups of a node beside it.
+        Command::Import(_) => {
+            scheduling::stand_back(import::STANDS_BACK)?;
+            Ok(None)
+        }
         _ => Ok(None),
     }
 }

@@ -62,6 +62,7 @@ pub fn confine(options: &EngineOptions) -> Result<Sandbox> {
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("create {}", options.data.display()))?;
     shed_environment()?;
+    scheduling::stand_back(options.stand_back)?;
     Ok(sandbox::enter(
         &options.data,
         &library,

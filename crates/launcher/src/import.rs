@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use crate::cli::ImportOptions;
 use crate::keys;
 
+/// How far the tool lets others go first, in steps of `nice`.
+pub const STANDS_BACK: u8 = 10;
 /// Lines sent at once.
 const BATCH_LINES: usize = 5000;
 /// Bytes sent at once; the line that passes them is the batch's last.

@@ -6,11 +6,12 @@
 use bytes::Bytes;
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use http_service::refusal;
+use scheduling::Breather;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{Batch, MAX_ITEMS, Shape};
+use super::{BREATH, Batch, MAX_ITEMS, Shape};
 use crate::problem::Problem;
 
 /// The media type of CSV.
@@ -37,6 +38,7 @@ pub fn read_rows<T: FromRow>(body: &Bytes) -> Result<Batch<T>, Problem> {
         .clone();
     let mut items = Vec::new();
     let mut record = StringRecord::new();
+    let mut breather = Breather::every(BREATH);
     loop {
         match reader.read_record(&mut record) {
             Ok(false) => break,
@@ -46,6 +48,7 @@ pub fn read_rows<T: FromRow>(body: &Bytes) -> Result<Batch<T>, Problem> {
             }
             Err(error) => items.push(Err(refuse(&error))),
         }
+        breather.item();
         if items.len() > MAX_ITEMS {
             return Err(Problem::too_many_items(MAX_ITEMS));
         }

@@ -11,6 +11,8 @@ use event_log::{Partition, Record, partition_for};
 use futures::future::join_all;
 use scan_model::codec::{self, CodecError};
 use scan_model::{Alias, Enrolment, Identity, PersonId, Timestamp};
+use scheduling::Breather;
+use status_cache::PersonStatus;
 use status_cache::feed::PERSONS;
 
 use super::facts::APPLY_WAIT;
@@ -36,26 +38,23 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut by_partition: HashMap<Partition, (Vec<Record>, Vec<usize>)> = HashMap::new();
-    let mut seen: HashMap<PersonId, u128> = HashMap::new();
-    for (index, item) in batch.items.into_iter().enumerate() {
-        let ready = item.and_then(|(form, _)| {
-            let renewed = form.renewed(&ingest.config.person_key, now)?;
-            let mut enrolment = form.into_enrolment(&ingest.config.person_key, now)?;
-            enrolment.synthetic |= caller.synthetic;
-            let alias = match renewed {
-                Some(earlier) => renew(ingest, &mut enrolment, earlier, caller, now)?,
-                None => None,
-            };
-            // A renewed document is the earlier one's person.
-            enrolment.identity = ingest.cache.resolve(enrolment.identity);
-            check_collision(ingest, &enrolment, &mut seen, now)?;
-            if let Some(known) = ingest.cache.get(enrolment.identity.person, now) {
+    let mut seen: HashMap<PersonId, u128> = HashMap::with_capacity(batch.items.len());
+    let mut breather = Breather::every(bulk::BREATH);
+    let mut read = Vec::with_capacity(batch.items.len());
+    for item in batch.items {
+        breather.item();
+        read.push(item.and_then(|(form, _)| read_enrolment(ingest, form, caller, now)));
+    }
+    let mut residents = residents(ingest, &read, now).into_iter();
+    for (index, read) in read.into_iter().enumerate() {
+        breather.item();
+        outcomes.push(read.and_then(|(mut enrolment, alias)| {
+            let person = enrolment.identity.person;
+            let resident = residents.next().flatten();
+            check_collision(resident.as_ref(), enrolment.identity, &mut seen)?;
+            if let Some(known) = resident {
                 enrolment.change = known.version.wrapping_add(1);
             }
-            Ok((enrolment, alias))
-        });
-        outcomes.push(ready.and_then(|(enrolment, alias)| {
-            let person = enrolment.identity.person;
             let mut put = |id: PersonId, value: Result<Vec<u8>, CodecError>| {
                 let value = value.map_err(|error| Problem::malformed(error.to_string()))?;
                 let record = Record::keyed(id.0.to_be_bytes().to_vec(), value);
@@ -105,6 +104,42 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
 }
 
+/// An item as an enrolment, with the alias to be appended before it where its document renews another.
+fn read_enrolment(
+    ingest: &Ingest,
+    form: PersonForm,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<(Enrolment, Option<Alias>), Problem> {
+    let renewed = form.renewed(&ingest.config.person_key, now)?;
+    let mut enrolment = form.into_enrolment(&ingest.config.person_key, now)?;
+    enrolment.synthetic |= caller.synthetic;
+    let alias = match renewed {
+        Some(earlier) => renew(ingest, &mut enrolment, earlier, caller, now)?,
+        None => None,
+    };
+    // A renewed document is the earlier one's person.
+    enrolment.identity = ingest.cache.resolve(enrolment.identity);
+    Ok((enrolment, alias))
+}
+
+/// What is known already of each person that was read, in order; fetched together, as a province of people lies in no cache.
+fn residents(
+    ingest: &Ingest,
+    read: &[Result<(Enrolment, Option<Alias>), Problem>],
+    now: Timestamp,
+) -> Vec<Option<PersonStatus>> {
+    let persons = read.iter().flatten();
+    let persons: Vec<PersonId> = persons.map(|(read, _)| read.identity.person).collect();
+    let mut residents = Vec::with_capacity(persons.len());
+    for persons in persons.chunks(bulk::BREATH as usize) {
+        let each = |resident| residents.push(resident);
+        ingest.cache.get_each(persons, now, each);
+        scheduling::breathe();
+    }
+    residents
+}
+
 /// Makes an enrolment that of the person of an earlier document; answers the alias to be appended, where it is not known yet.
 fn renew(
     ingest: &Ingest,
@@ -143,13 +178,10 @@ fn renew(
 
 /// Two documents with one id are told apart by their further keyed bits, before anything is appended (P1).
 fn check_collision(
-    ingest: &Ingest,
-    enrolment: &Enrolment,
+    resident: Option<&PersonStatus>,
+    identity: Identity,
     seen: &mut HashMap<PersonId, u128>,
-    now: Timestamp,
 ) -> Result<(), Problem> {
-    let identity = enrolment.identity;
-    let resident = ingest.cache.get(identity.person, now);
     let collides = resident.is_some_and(|known| known.residue != identity.residue())
         || *seen.entry(identity.person).or_insert(identity.check) != identity.check;
     if collides {

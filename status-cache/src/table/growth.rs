@@ -15,6 +15,9 @@ use super::{TableWriter, key_of, sizes};
 /// Slots copied with each record written.
 const STEP: usize = 1024;
 
+/// Slots beyond a record's home that it rarely passes.
+const PROBES: usize = 128;
+
 /// A growth under way.
 pub(super) struct Growth {
     segment: usize,
@@ -22,6 +25,8 @@ pub(super) struct Growth {
     word: u64,
     /// Slots of the old buffer below this one are copied.
     copied: usize,
+    /// Slots of the new buffer below this one have their memory.
+    populated: usize,
 }
 
 impl TableWriter<'_> {
@@ -62,6 +67,7 @@ impl TableWriter<'_> {
             segment,
             word: (longer as u64) << 1 | other,
             copied: 0,
+            populated: 0,
         });
     }
 
@@ -82,6 +88,14 @@ impl TableWriter<'_> {
         let old = table.slots_of(segment, old_word);
         let new = table.slots_of(segment, word);
         let end = (growth.copied + STEP).min(old.len());
+        // Both buffers have their records in the order of their keys: what is copied next goes here.
+        let reach = end as u64 * new.len() as u64 / old.len() as u64;
+        let reach = (reach as usize + PROBES).min(new.len());
+        if reach > growth.populated {
+            let buffer = segment * 2 + (word & 1) as usize;
+            table.region.populate(buffer, growth.populated..reach);
+            growth.populated = reach;
+        }
         for slot in &old[growth.copied..end] {
             let words = slot.words();
             if words[0] != 0

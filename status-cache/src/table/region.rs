@@ -5,6 +5,7 @@
 //! [`protocol`](super::protocol) finds out.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
@@ -13,6 +14,8 @@ use super::protocol::Slot;
 
 /// Bytes of a slot.
 pub const SLOT_BYTES: usize = size_of::<Slot<AtomicU64>>();
+/// Bytes of a small page, or a part of one.
+const SMALL_PAGE: usize = 4096;
 /// Bytes of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -74,6 +77,16 @@ impl Region {
         }
     }
 
+    /// Takes memory for some of a buffer's slots at once. Taken page by page, with the first read and again with the first write, it
+    /// costs two faults a page, and the second one interrupts every core. A system that cannot (before Linux 5.14) does that.
+    pub fn populate(&self, buffer: usize, slots: Range<usize>) {
+        let begin = slots.start * SLOT_BYTES / SMALL_PAGE * SMALL_PAGE;
+        let end = (slots.end * SLOT_BYTES).next_multiple_of(SMALL_PAGE);
+        let at = self.first + buffer * self.buffer_bytes + begin;
+        let bytes = end.min(self.buffer_bytes).saturating_sub(begin);
+        let _ = self.map.advise_range(Advice::PopulateWrite, at, bytes);
+    }
+
     /// Gives a buffer's memory back; its slots read as zeros from then on.
     ///
     /// # Errors
@@ -102,6 +115,10 @@ mod tests {
         assert!(region.slots_each() >= 100_000);
         region.prefer_huge_pages(1, 100_000);
         let slots = region.slots(1, 100_000);
+        slots[50_000].fill([7; 4]);
+        region.populate(1, 40_000..60_001);
+        region.populate(1, 99_990..region.slots_each());
+        assert_eq!(slots[50_000].words(), [7; 4]);
         assert_eq!(slots[99_999].words(), [0; 4]);
         slots[99_999].fill([1, 2, 3, 4]);
         region.slots(0, 5)[4].fill([9; 4]);

@@ -14,6 +14,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// How far statistics let lookups and check-ins on the same machine go first, in steps of `nice`.
+const STANDS_BACK: &str = "5";
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// A child that has lived this long was healthy; the next delay is short again.
@@ -139,6 +141,8 @@ fn spawn(settings: &EngineSettings) -> std::io::Result<Child> {
         .arg(settings.listen.to_string())
         .arg("--memory-bytes")
         .arg(settings.memory_bytes.to_string())
+        .arg("--stand-back")
+        .arg(STANDS_BACK)
         .arg("--until-stdin-closes")
         // The engine reads a config.xml of its working folder by itself; its own data folder has none.
         .current_dir(&settings.data)

@@ -1,0 +1,120 @@
+//! How a thread stands among the others of its machine, where lookups, imports and a database share a few cores.
+//!
+//! Linux gives waiting threads equal shares of a core. A thread that answers lookups uses little and needs it at once; one
+//! that works through an import uses all there is, and nobody waits for its next microsecond. Both can say so without any
+//! privilege; docs/decisions/0016 has what that changes. Threads inherit what their creator has said.
+
+use std::io;
+
+use rustix::process::{getpriority_process, setpriority_process};
+
+/// The shortest slice that Linux takes (`sched(7)`, "SCHED_OTHER").
+const SHORTEST_SLICE_NANOS: u64 = 100_000;
+
+/// Asks for short slices for the calling thread: when it wakes it goes before threads of longer ones that had their share,
+/// and it gives way sooner. Its share stays the same. Kernels before Linux 6.12 take no notice.
+///
+/// # Errors
+/// Where a sandbox forbids it.
+pub fn wake_promptly() -> io::Result<()> {
+    let attributes = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: libc::SCHED_OTHER as u32,
+        sched_flags: 0,
+        sched_nice: getpriority_process(None)?,
+        sched_priority: 0,
+        sched_runtime: SHORTEST_SLICE_NANOS,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel reads `size` bytes of the structure, which outlives the call, and writes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Lets the calling thread stand back behind others by so many steps of `nice(1)`: where a core is wanted by more than one, each
+/// step leaves it a fifth less. A thread that stood back cannot come forward again.
+///
+/// # Errors
+/// Where a sandbox forbids it.
+pub fn stand_back(steps: u8) -> io::Result<()> {
+    let niceness = getpriority_process(None)? + i32::from(steps);
+    Ok(setpriority_process(None, niceness)?)
+}
+
+/// Lets a waiting thread go first, at a place in long work where that costs little; to be called every 50 to 100 microseconds.
+///
+/// Linux decides who goes first when a thread wakes and then every few milliseconds. One that wakes just after it had its share is
+/// passed over, and would wait that long for a lookup of microseconds.
+pub fn breathe() {
+    std::thread::yield_now();
+}
+
+/// Breathes once in so many items of a long row.
+#[derive(Debug)]
+pub struct Breather {
+    every: u32,
+    left: u32,
+}
+
+impl Breather {
+    /// Breathes at every so many items, at each of them for 0.
+    pub const fn every(items: u32) -> Self {
+        Self {
+            every: items,
+            left: items,
+        }
+    }
+
+    /// One item is done.
+    pub fn item(&mut self) {
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            self.left = self.every;
+            breathe();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Something of the calling thread as the kernel shows it.
+    fn shown(name: &str) -> Option<String> {
+        let text = std::fs::read_to_string("/proc/thread-self/sched").ok()?;
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.rsplit(':').next()?.trim().to_owned())
+    }
+
+    #[test]
+    fn a_thread_that_stands_back_leaves_the_others_where_they_are() {
+        let before = getpriority_process(None).unwrap();
+        let other = std::thread::spawn(|| {
+            stand_back(3).unwrap();
+            stand_back(4).unwrap();
+            getpriority_process(None).unwrap()
+        });
+        assert_eq!(other.join().unwrap(), (before + 7).min(19));
+        assert_eq!(getpriority_process(None).unwrap(), before);
+    }
+
+    #[test]
+    fn a_thread_that_wakes_promptly_keeps_its_priority() {
+        let thread = std::thread::spawn(|| {
+            stand_back(2).unwrap();
+            let before = (getpriority_process(None).unwrap(), shown("prio"));
+            wake_promptly().unwrap();
+            assert_eq!(before, (getpriority_process(None).unwrap(), shown("prio")));
+            shown("se.slice")
+        });
+        // Kernels show it from 6.12 on, where they are built to show such things.
+        if let Some(slice) = thread.join().unwrap() {
+            assert_eq!(slice, SHORTEST_SLICE_NANOS.to_string());
+        }
+    }
+}
