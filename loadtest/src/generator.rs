@@ -95,7 +95,6 @@ pub async fn run(
     if plan.lookups_per_second > 0 {
         let pace = Pace {
             per_second: plan.lookups_per_second,
-            start: started,
             duration: plan.duration,
             connections: plan.connections,
         };

@@ -28,9 +28,7 @@ const EVENTS: usize = 64;
 pub struct Pace {
     /// Requests a second.
     pub per_second: u32,
-    /// When the first goes out.
-    pub start: Instant,
-    /// For how long.
+    /// For how long, from when all connections are open.
     pub duration: Duration,
     /// Connections; a request takes the one that has been idle for longest, or waits for the first that is.
     pub connections: usize,
@@ -63,6 +61,7 @@ pub fn get(
         events: epoll::create(epoll::CreateFlags::CLOEXEC).context("create an epoll")?,
         connections: Vec::new(),
         idle: VecDeque::new(),
+        start: Instant::now(),
         sent: 0,
         live,
         measured: Measured::new()?,
@@ -76,6 +75,7 @@ pub fn get(
         });
         sender.idle.push_back(number);
     }
+    sender.start = Instant::now();
     sender.run(&mut next_path)?;
     Ok(sender.measured)
 }
@@ -95,6 +95,8 @@ struct Sender<'a> {
     events: OwnedFd,
     connections: Vec<Connection>,
     idle: VecDeque<usize>,
+    /// When the first request goes out.
+    start: Instant,
     /// Requests that were sent, or could not be.
     sent: u64,
     live: &'a Live,
@@ -114,11 +116,11 @@ impl Sender<'_> {
     /// The moment that the next request is planned for; nothing after the last.
     fn next_planned(&self) -> Option<Instant> {
         let after = Duration::from_secs_f64(self.sent as f64 / f64::from(self.pace.per_second));
-        (after < self.pace.duration).then(|| self.pace.start + after)
+        (after < self.pace.duration).then(|| self.start + after)
     }
 
     fn run(&mut self, next_path: &mut impl FnMut(&mut String)) -> Result<()> {
-        let give_up = self.pace.start + self.pace.duration + PATIENCE;
+        let give_up = self.start + self.pace.duration + PATIENCE;
         let mut request = String::new();
         let mut events = Vec::with_capacity(EVENTS);
         loop {
@@ -244,7 +246,6 @@ mod tests {
     fn pace(per_second: u32) -> Pace {
         Pace {
             per_second,
-            start: Instant::now(),
             duration: Duration::from_millis(500),
             connections: 3,
         }

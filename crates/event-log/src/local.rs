@@ -22,6 +22,7 @@ mod positions;
 mod reader;
 mod recovery;
 mod segment;
+mod superseded;
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
@@ -54,6 +55,8 @@ pub struct LocalOptions {
     pub append_bytes: usize,
     /// How often housekeeping looks for segments to compact or retire.
     pub housekeeping_interval: Duration,
+    /// Keys that compaction holds in memory at once, of some 50 bytes each; more keys take more passes over the partition.
+    pub compaction_keys: u64,
 }
 
 impl Default for LocalOptions {
@@ -62,6 +65,7 @@ impl Default for LocalOptions {
             queue_bytes: 64 << 20,
             append_bytes: 16 << 20,
             housekeeping_interval: Duration::from_secs(10),
+            compaction_keys: 2_000_000,
         }
     }
 }
@@ -88,6 +92,7 @@ pub struct LocalLog {
     groups: Arc<Groups>,
     committer: Committer,
     housekeeping: Housekeeping,
+    compaction_keys: u64,
     /// Holds the exclusive lock.
     _lock: File,
 }
@@ -114,7 +119,7 @@ impl LocalLog {
         let topics = Arc::new(opened);
         let positions = Arc::new(Positions::open(&folder.join("positions"))?);
         let committer = Committer::start(options)?;
-        let housekeeping = Housekeeping::start(Arc::clone(&topics), options.housekeeping_interval)?;
+        let housekeeping = Housekeeping::start(Arc::clone(&topics), options)?;
         let groups = Arc::new(Groups::default());
         Ok((
             Self {
@@ -123,6 +128,7 @@ impl LocalLog {
                 groups,
                 committer,
                 housekeeping,
+                compaction_keys: options.compaction_keys,
                 _lock: lock,
             },
             report,
@@ -131,7 +137,7 @@ impl LocalLog {
 
     /// Compacts and retires what can be, now; answers how many segments were replaced or removed.
     pub fn run_housekeeping(&self) -> Result<usize, LogError> {
-        housekeeping::run_once(&self.topics)
+        housekeeping::run_once(&self.topics, self.compaction_keys)
     }
 
     /// The first and next offset of a partition; [`EventLog::bounds`] without waiting.

@@ -13,8 +13,8 @@ use event_log::local::LocalOptions;
 use event_log::{Cleanup, EventLog, LocalLog, Offset, Record, TopicConfig, partition_for};
 use rand::Rng;
 use support::{
-    PATIENCE, TOPIC, append, batches, files, next, open, open_with_report, read_all, read_from,
-    read_to, seeded, segment_files, size_of, wait_until,
+    PATIENCE, TOPIC, append, batches, files, next, open, open_with_report, options, read_all,
+    read_from, read_to, seeded, segment_files, size_of, wait_until,
 };
 
 const SEGMENT_BYTES: u64 = 2000;
@@ -136,6 +136,25 @@ async fn the_newest_record_of_each_key_stays_at_its_offset() {
         0,
         "nothing is left to compact"
     );
+}
+
+#[tokio::test]
+async fn more_keys_than_are_held_in_memory_take_several_passes_and_leave_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = LocalOptions {
+        compaction_keys: 50,
+        ..options()
+    };
+    let (log, _) = LocalLog::open(folder.path(), vec![small()], &few).unwrap();
+    let mut records = Vec::new();
+    for number in 0..800 {
+        let record = keyed(number % 80, number, 40);
+        records.push((append(&log, record.clone()).await, record));
+    }
+    assert!(log.run_housekeeping().unwrap() > 1);
+    let kept = survivors(&records, active_base(folder.path()));
+    assert!(kept.len() < 200, "{}", kept.len());
+    assert_eq!(read_all(&log).await, kept);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use warehouse::retention::Retention;
 use crate::cluster_options::{AggregatorOptions, IngestOptions, LogOptions, TopicsOptions};
 use crate::config::{check_listen, check_range};
 use crate::local::{aggregate, store_of};
-use crate::snapshots::{snapshot_max_age, write_snapshots};
+use crate::snapshots::{check_snapshot_seconds, snapshot_max_age, write_snapshots};
 use crate::{code_keys, keys, stopping};
 
 /// How long a service waits between two tries to reach Kafka at its start.
@@ -56,6 +56,7 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         1,
         60,
     )?;
+    check_snapshot_seconds(options.snapshot_seconds)?;
     check_range(
         "scan_version",
         u64::from(options.scan_version),
@@ -118,7 +119,11 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
     };
     let ingest = Ingest::start(log, Arc::new(registry), config).await?;
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped.clone()));
+    tokio::spawn(write_snapshots(
+        Arc::clone(&ingest),
+        options.snapshot_seconds,
+        stopped.clone(),
+    ));
     tokio::spawn(code_keys::follow(
         options.keys.clone(),
         Arc::clone(&ingest),

@@ -16,6 +16,7 @@ use scan_model::codec::{ScanFormat, WireRecord};
 use crate::cli::{RetentionOptions, StoreOptions};
 use crate::config::check_range;
 use crate::keys;
+use crate::snapshots::SNAPSHOT_SECONDS;
 
 /// Where Kafka is, and what its topics are to be.
 #[derive(Args, Clone)]
@@ -150,6 +151,9 @@ pub struct IngestOptions {
     /// How many seconds a rotating code lives, 1 to 60.
     #[arg(long, env = "TONGXING_ROTATING_SECONDS", default_value_t = 60)]
     pub rotating_seconds: u32,
+    /// How often the status snapshot is written, in seconds, 10 to 86400.
+    #[arg(long, env = "TONGXING_SNAPSHOT_SECONDS", default_value_t = SNAPSHOT_SECONDS)]
+    pub snapshot_seconds: u32,
     /// Bytes of scans that this node's disk takes while Kafka is away, 1048576 (1 MiB) and more; beyond them scans are answered 503.
     #[arg(long, env = "TONGXING_SPOOL_BYTES", default_value_t = 4 << 30)]
     pub spool_bytes: u64,

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::snapshots::{SNAPSHOT_SECONDS, check_snapshot_seconds};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use scan_model::Ruleset;
@@ -72,6 +73,9 @@ pub struct LocalOptions {
     /// How many seconds a rotating code lives, 1 to 60 [default: 60].
     #[arg(long, env = "TONGXING_ROTATING_SECONDS")]
     pub rotating_seconds: Option<u32>,
+    /// How often the status snapshot is written, in seconds, 10 to 86400 [default: 300].
+    #[arg(long, env = "TONGXING_SNAPSHOT_SECONDS")]
+    pub snapshot_seconds: Option<u32>,
     /// How scans are written to the log: bincode or json; both are read [default: bincode].
     #[arg(long, env = "TONGXING_SCANS_FORMAT")]
     pub scans_format: Option<String>,
@@ -114,6 +118,7 @@ pub struct LocalConfig {
     pub lateness_days: u32,
     pub stale_after_ms: i64,
     pub rotating_seconds: u32,
+    pub snapshot_seconds: u32,
     pub scans_format: ScanFormat,
     pub linger_ms: u64,
     pub retention: Retention,
@@ -140,7 +145,7 @@ impl LocalConfig {
         let merged = merge!(options, file: data, ingest_listen, query_listen, clickhouse_listen, clickhouse_url,
             clickhouse_database, clickhouse_user, clickhouse_password_file, clickhouse_memory_bytes,
             engine_library, partitions, persons_capacity, ruleset, refuse_red_check_ins, lateness_days,
-            stale_after_ms, rotating_seconds, scans_format, linger_ms, raw_retention_days, statistics_retention_days, repair,
+            stale_after_ms, rotating_seconds, snapshot_seconds, scans_format, linger_ms, raw_retention_days, statistics_retention_days, repair,
             allow_plaintext);
         Self::check(merged)
     }
@@ -168,6 +173,7 @@ impl LocalConfig {
             lateness_days: options.lateness_days.unwrap_or(31),
             stale_after_ms: options.stale_after_ms.unwrap_or(60_000),
             rotating_seconds: options.rotating_seconds.unwrap_or(60),
+            snapshot_seconds: options.snapshot_seconds.unwrap_or(SNAPSHOT_SECONDS),
             scans_format: options
                 .scans_format
                 .map_or(Ok(ScanFormat::default()), |name| name.parse())
@@ -204,6 +210,7 @@ impl LocalConfig {
         }
         let rotating_seconds = u64::from(config.rotating_seconds);
         check_range("rotating_seconds", rotating_seconds, 1, 60)?;
+        check_snapshot_seconds(config.snapshot_seconds)?;
         if let Some(url) = &config.clickhouse_url {
             let host = url.strip_prefix("http://").unwrap_or_default();
             if host.is_empty() || host.starts_with(['/', ':']) || host.contains(char::is_whitespace)

@@ -108,7 +108,11 @@ impl Deployment {
             (fingerprint, config.retention),
             stopped.clone(),
         ));
-        tokio::spawn(write_snapshots(Arc::clone(&ingest), stopped.clone()));
+        tokio::spawn(write_snapshots(
+            Arc::clone(&ingest),
+            config.snapshot_seconds,
+            stopped.clone(),
+        ));
         tokio::spawn(code_keys::follow(keys_folder, Arc::clone(&ingest), stopped));
         Ok(Self {
             ingest,

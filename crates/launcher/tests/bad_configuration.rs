@@ -47,7 +47,7 @@ fn assert_says(said: &str, parts: &[&str], case: &str) {
 }
 
 /// Option, a bad value, and what the refusal names.
-const BAD_VALUES: [(&str, &str, &[&str]); 24] = [
+const BAD_VALUES: [(&str, &str, &[&str]); 25] = [
     ("partitions", "0", &["between 1 and 256", "not 0"]),
     ("partitions", "257", &["between 1 and 256", "not 257"]),
     ("partitions", "four", &["four"]),
@@ -61,6 +61,7 @@ const BAD_VALUES: [(&str, &str, &[&str]); 24] = [
     ("stale-after-ms", "-1", &["between 0 and", "not -1"]),
     ("rotating-seconds", "0", &["between 1 and"]),
     ("rotating-seconds", "61", &["between 1 and"]),
+    ("snapshot-seconds", "9", &["between 10 and 86400"]),
     ("clickhouse-memory-bytes", "1", &["between 536870912 and"]),
     ("clickhouse-database", "a-b", &["letters, digits and _"]),
     ("clickhouse-database", "", &["letters, digits and _"]),

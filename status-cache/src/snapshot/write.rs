@@ -13,6 +13,9 @@ use crate::packed_facts::PackedFacts;
 use crate::positions::LogPosition;
 use crate::table::{SEGMENTS, segment_of};
 
+/// Bytes hashed before other threads may go first.
+const PART: usize = 256 << 10;
+
 /// How much of the machine a snapshot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -77,7 +80,7 @@ fn write_all(
         index.extend_from_slice(&out.written.to_le_bytes());
         section.clear();
         persons += copy_section(cache, segment, &partitions, &mut section)?;
-        let hash = blake3::hash(&section);
+        let hash = hash_of(&section);
         out.write_all(&section)?;
         out.write_all(hash.as_bytes())?;
         if pace == Pace::Considerate {
@@ -98,6 +101,16 @@ fn write_all(
         .map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
     Ok(written)
+}
+
+/// The hash of a section, which is long.
+fn hash_of(section: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for part in section.chunks(PART) {
+        hasher.update(part);
+        scheduling::breathe();
+    }
+    hasher.finalize()
 }
 
 /// The partitions of which anything is applied.

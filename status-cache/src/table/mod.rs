@@ -73,6 +73,9 @@ pub const fn segment_of(id: PersonId) -> usize {
     (id.0 >> (64 - SEGMENT_BITS)) as usize
 }
 
+/// Slots copied before other threads may go first.
+const BREATH: usize = 4096;
+
 /// An id's bits below the segment, as the key of its home slot.
 const fn key_of(id: PersonId) -> u64 {
     id.0 << SEGMENT_BITS
@@ -266,10 +269,13 @@ impl TableWriter<'_> {
         let word = self.table.directory[segment].load(Ordering::Relaxed);
         let slots = self.table.slots_of(segment, word);
         out.reserve(size_of_val(slots));
-        for slot in slots {
-            for word in slot.words() {
-                out.extend_from_slice(&word.to_le_bytes());
+        for slots in slots.chunks(BREATH) {
+            for slot in slots {
+                for word in slot.words() {
+                    out.extend_from_slice(&word.to_le_bytes());
+                }
             }
+            scheduling::breathe();
         }
         self.state.persons[segment]
     }

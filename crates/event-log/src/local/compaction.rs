@@ -4,9 +4,7 @@
 //! The rewrite goes to a temporary file, is synced, and takes the first original's name in one rename; a crash before
 //! it leaves the originals, a crash after it leaves superseded files, which the next start removes.
 
-use std::collections::HashMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,44 +15,31 @@ use super::batch::{self, BatchBuilder, HEADER_LENGTH};
 use super::committer::now_ms;
 use super::partition::PartitionLog;
 use super::segment::Segment;
+use super::superseded::{self, LastLook};
 use super::sync_folder;
 use crate::error::LogError;
 use crate::record::{Offset, StoredRecord};
 
-/// A partition is rewritten once this share of its closed records has been superseded.
-const WORTHWHILE: f64 = 0.3;
-
-/// The newest offset of each key, by 128 bits of the key's hash.
-type Newest = HashMap<(u64, u64), Offset>;
-
 /// Compacts one partition where that is worthwhile; answers how many segments were replaced.
-pub(super) fn compact(log: &PartitionLog, delete_retention: Duration) -> Result<usize, LogError> {
+pub(super) fn compact(
+    log: &PartitionLog,
+    delete_retention: Duration,
+    keys_at_once: u64,
+    last: &mut LastLook,
+) -> Result<usize, LogError> {
     let closed = log.closed_segments();
-    if closed.is_empty() {
-        return Ok(0);
-    }
-    let (newest, records) = newest_offsets(&closed, &log.active())?;
     let tombstones_kept_ms = now_ms() - delete_retention.as_millis() as i64;
-    let keeps = |record: &StoredRecord| {
-        let Some(key) = &record.record.key else {
-            return true;
-        };
-        let is_newest = newest.get(&hash(key)) == Some(&record.offset);
-        let is_expired =
-            record.record.value.is_none() && record.append_time_ms < tombstones_kept_ms;
-        is_newest && !is_expired
-    };
-    let mut kept = 0_u64;
-    for segment in &closed {
-        for_each_batch(segment, |_, batch| {
-            kept += batch.iter().filter(|record| keeps(record)).count() as u64;
-            Ok(())
-        })?;
-    }
-    let superseded = records - kept;
-    if superseded == 0 || (superseded as f64) < records as f64 * WORTHWHILE {
+    let found = superseded::find(
+        &closed,
+        &log.active(),
+        tombstones_kept_ms,
+        keys_at_once,
+        last,
+    )?;
+    let Some(superseded) = found else {
         return Ok(0);
-    }
+    };
+    let keeps = |record: &StoredRecord| !superseded.holds(record.offset);
     let mut replaced = 0;
     for run in runs(&closed, log.segment_bytes()) {
         let rewritten = rewrite(log, run, &keeps)?;
@@ -66,6 +51,8 @@ pub(super) fn compact(log: &PartitionLog, delete_retention: Duration) -> Result<
         sync_folder(log.folder())?;
         replaced += run.len();
     }
+    // What is left is counted anew.
+    *last = LastLook::default();
     Ok(replaced)
 }
 
@@ -84,27 +71,6 @@ fn runs(closed: &[Arc<Segment>], segment_bytes: u64) -> Vec<&[Arc<Segment>]> {
     }
     runs.push(&closed[from..]);
     runs
-}
-
-fn newest_offsets(
-    closed: &[Arc<Segment>],
-    active: &Arc<Segment>,
-) -> Result<(Newest, u64), LogError> {
-    let mut newest = Newest::new();
-    let mut records = 0;
-    for segment in closed.iter().chain([active]) {
-        let counts = !Arc::ptr_eq(segment, active);
-        for_each_batch(segment, |_, batch| {
-            for record in batch {
-                records += u64::from(counts);
-                if let Some(key) = &record.record.key {
-                    newest.insert(hash(key), record.offset);
-                }
-            }
-            Ok(())
-        })?;
-    }
-    Ok((newest, records))
 }
 
 /// Writes the kept records of some segments into one new segment under the first one's name.
@@ -161,7 +127,8 @@ fn rewrite(
     Ok(segment)
 }
 
-fn for_each_batch(
+/// Visits each batch of a segment. Other threads may go first between them.
+pub(super) fn for_each_batch(
     segment: &Segment,
     mut visit: impl FnMut(&batch::BatchHeader, Vec<StoredRecord>) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
@@ -178,17 +145,8 @@ fn for_each_batch(
         let body = bytes.slice(position + HEADER_LENGTH..position + header.total_length());
         let records = batch::records(&header, body).map_err(damaged)?;
         visit(&header, records)?;
+        scheduling::breathe();
         position += header.total_length();
     }
     Ok(())
-}
-
-fn hash(key: &[u8]) -> (u64, u64) {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u8(salt);
-        hasher.write(key);
-        hasher.finish()
-    };
-    (half(1), half(2))
 }

@@ -9,9 +9,12 @@ use parking_lot::{Condvar, Mutex};
 
 use super::committer::now_ms;
 use super::partition::PartitionLog;
-use super::{Topic, compaction};
+use super::{LocalOptions, Topic, compaction};
 use crate::error::LogError;
 use crate::topic::Cleanup;
+
+/// How far the thread lets others go first, in steps of `nice`.
+const STANDS_BACK: u8 = 10;
 
 type Topics = HashMap<String, Arc<Topic>>;
 
@@ -21,12 +24,16 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub(super) fn start(topics: Arc<Topics>, interval: Duration) -> Result<Self, LogError> {
+    pub(super) fn start(topics: Arc<Topics>, options: &LocalOptions) -> Result<Self, LogError> {
+        let (interval, compaction_keys) = (options.housekeeping_interval, options.compaction_keys);
         let stopping = Arc::new((Mutex::new(false), Condvar::new()));
         let thread_stopping = Arc::clone(&stopping);
         let thread = std::thread::Builder::new()
             .name("log-housekeeping".into())
             .spawn(move || {
+                if let Err(error) = scheduling::stand_back(STANDS_BACK) {
+                    tracing::warn!(%error, "housekeeping does not stand back behind other work");
+                }
                 let (flag, wake) = &*thread_stopping;
                 let mut stop = flag.lock();
                 while !*stop {
@@ -35,7 +42,7 @@ impl Housekeeping {
                         return;
                     }
                     parking_lot::MutexGuard::unlocked(&mut stop, || {
-                        if let Err(error) = run_once(&topics) {
+                        if let Err(error) = run_once(&topics, compaction_keys) {
                             tracing::error!(%error, "housekeeping failed; it is tried again");
                         }
                     });
@@ -58,20 +65,23 @@ impl Housekeeping {
 }
 
 /// One round over all partitions; answers how many segments were replaced or removed.
-pub(super) fn run_once(topics: &Topics) -> Result<usize, LogError> {
+pub(super) fn run_once(topics: &Topics, compaction_keys: u64) -> Result<usize, LogError> {
     let mut changed = 0;
     for topic in topics.values() {
         for partition in &topic.partitions {
-            let _alone = partition.housekeeping.lock();
+            let mut last_look = partition.housekeeping.lock();
             partition.sync_mark()?;
             changed += match &topic.config.cleanup {
                 Cleanup::Delete {
                     retention,
                     retention_bytes,
                 } => retire(partition, *retention, *retention_bytes)?,
-                Cleanup::Compact { delete_retention } => {
-                    compaction::compact(partition, *delete_retention)?
-                }
+                Cleanup::Compact { delete_retention } => compaction::compact(
+                    partition,
+                    *delete_retention,
+                    compaction_keys,
+                    &mut last_look,
+                )?,
             };
         }
     }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::durable_mark::DurableMark;
 use super::recovery::{self, OpenReport};
 use super::segment::Segment;
+use super::superseded::LastLook;
 use super::{partition_folder, sync_folder};
 use crate::Bounds;
 use crate::error::LogError;
@@ -29,7 +30,7 @@ pub(super) struct PartitionLog {
     topic_changed: watch::Sender<u64>,
     newest_ms: Mutex<i64>,
     /// Held while closed segments are replaced or removed: one at a time.
-    pub housekeeping: Mutex<()>,
+    pub housekeeping: Mutex<LastLook>,
 }
 
 impl PartitionLog {

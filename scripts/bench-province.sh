@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# A whole province through the front door: import of every person and of facts about 2 % of them, memory of the whole process, lookups
+# at 20,000 a second while nothing else happens, while a snapshot is written and while persons are imported again, and the
+# restart from the snapshot with the page cache dropped. Lookups are of 20,000 further people, from the planned time.
+#
+# usage: bench-province.sh [persons] [lookups a second] [seconds a phase]
+#        (126,012,510, 20,000 and 10 by default; that takes some 20 GB of disk, 6 GB of memory and 10 minutes)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+persons=${1:-126012510}
+rate=${2:-20000}
+seconds=${3:-10}
+[ -n "${TONGXING_BENCH_BUILT:-}" ] ||
+  cargo build --release --locked --package launcher --package loadtest --bin tongxing --bin loadtest --bin province
+work=$(mktemp -d "${TONGXING_BENCH_FOLDER:-/tmp}/province.XXXXXX")
+pid=
+stop() { [ -z "$pid" ] || { kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; }; rm -rf "$work"; }
+trap stop EXIT
+snapshot=$work/data/status.snapshot
+writing=$work/data/status.writing
+url=http://127.0.0.1:28080
+
+start() { # start <seconds between snapshots>: starts a node that has no store; answers the seconds until it is ready
+  local began
+  began=$(date +%s.%N)
+  target/release/tongxing up --data "$work/data" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 --clickhouse-url http://127.0.0.1:9 \
+    --persons-capacity $((persons + 1000000)) --snapshot-seconds "$1" >"$work/up.log" 2>&1 &
+  pid=$!
+  until curl -sf -o /dev/null $url/readyz; do kill -0 $pid 2>/dev/null || { cat "$work/up.log"; exit 1; }; sleep 0.05; done
+  took=$(awk -v a="$began" -v b="$(date +%s.%N)" 'BEGIN {printf "%.1f", b - a}')
+}
+end() { kill "$pid"; wait "$pid" || true; pid=; }
+used() { # processor seconds of the node
+  awk -v hertz="$(getconf CLK_TCK)" '{print ($14 + $15) / hertz}' "/proc/$pid/stat"
+}
+known() { curl -sf $url/readyz | python3 -c 'import json, sys; a = json.load(sys.stdin); print(a["persons"], a["persons_with_facts"])'; }
+resident() { awk '/^VmRSS/ {printf "%.3f GB", $2 * 1024 / 1e9}' "/proc/$pid/status"; }
+import() { # import <kind> <secret> <first> <persons>: from a pipe, so that the lines need no disk
+  rm -f "$work/$1.csv"; mkfifo "$work/$1.csv"
+  nice -n 10 target/release/province "$1" --first "$3" --persons "$4" >"$work/$1.csv" &
+  target/release/tongxing import "$1" "$work/$1.csv" --ingest-url $url --secret-file "$work/data/keys/api-secrets/$2" >"$work/import.log" 2>&1 ||
+    { tail -5 "$work/import.log"; exit 1; }
+}
+lookups() { # lookups <name>: p50, p99 and p99.9 in milliseconds, and the ratio of p99 to that of the first phase
+  target/release/loadtest --ingest $url --secrets "$work/data/keys/api-secrets" --lookups "$rate" --check-ins 0 --seconds "$seconds" --ingest-only \
+    --json "$work/result.json" >"$work/load.log" 2>&1 || { tail -5 "$work/load.log"; exit 1; }
+  python3 - "$work/result.json" "$1" "$work/quiet" <<'PYTHON'
+import json, os, sys
+result = json.load(open(sys.argv[1]))["lookups"]
+if set(result["statuses"]) != {"200"} or result["broken"]:
+    sys.exit(f"lookups were refused or broke: {result['statuses']}, broken {result['broken']}")
+p50, p99, p999 = (result["latency_from_planned_time_us"][q] / 1000 for q in ("p50", "p99", "p999"))
+if not os.path.exists(sys.argv[3]):
+    open(sys.argv[3], "w").write(str(p99))
+quiet = float(open(sys.argv[3]).read())
+print(f"lookups, {sys.argv[2]:<38} {result['per_second']:6.0f}/s  p50 {p50:5.2f} ms  p99 {p99:5.2f} ms ({p99 / quiet:.1f})  p99.9 {p999:5.2f} ms")
+PYTHON
+}
+
+start 86400
+began=$(date +%s.%N); before=$(used)
+import persons identity-service 0 "$persons"
+awk -v n="$persons" -v a="$began" -v b="$(date +%s.%N)" -v used="$(awk -v a="$before" -v b="$(used)" 'BEGIN {print b - a}')" \
+  'BEGIN {printf "import: %d persons in %.0f s, %.0f/s; the node used %.2f microseconds of a core for each, %.0f/s a core\n", n, b - a, n / (b - a), used / n * 1e6, n / used}'
+began=$(date +%s.%N)
+import facts health-feed 0 "$persons"
+read -r of holders < <(known)
+awk -v n="$holders" -v a="$began" -v b="$(date +%s.%N)" 'BEGIN {printf "import: %d facts in %.0f s, %.0f/s, in the order of their lines\n", n, b - a, n / (b - a)}'
+echo "$of persons, $holders with facts; the whole process takes $(resident)"
+lookups "warming up" >/dev/null; rm -f "$work/quiet"
+lookups "nothing else happening"
+lookups "nothing else happening, again"
+again=$((seconds * 500000 < persons ? seconds * 500000 : persons))
+import persons identity-service 0 $again & importing=$!
+lookups "while $again persons are imported"
+wait $importing
+end
+dd if="$snapshot" iflag=nocache count=0 status=none
+start 20
+echo "restart from a snapshot of $(stat -c %s "$snapshot" | awk '{printf "%.2f GB", $1 / 1e9}'), not in the page cache: ready after $took s; $(known | cut -d' ' -f1) persons; the whole process takes $(resident)"
+until [ -e "$writing" ]; do sleep 0.1; done
+lookups "while a snapshot is written"
+[ -e "$writing" ] || echo "(the snapshot was complete before the lookups were)"
+lookups "nothing else happening, at last"
