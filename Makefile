@@ -49,6 +49,14 @@ bench-lookup: release ## Lookups over HTTP beside axum, hyper, nginx and Redis, 
 bench-table: ## The status table at 1, 10 and 126 million people beside Redis: bytes a person, lookups, restart; minutes
 	@scripts/bench-table.sh $(ARGS)
 
+.PHONY: bench-province
+bench-province: release ## 126 million people through the front door: import, memory, restart, lookups beside imports and snapshots; 10 minutes
+	@scripts/bench-province.sh $(ARGS)
+
+.PHONY: bench-kafka-feed
+bench-kafka-feed: release ## Facts to their effect on two nodes through Kafka, and lookups while Kafka is away
+	@scripts/bench-kafka-feed.sh $(ARGS)
+
 .PHONY: bench-check-ins
 bench-check-ins: release ## Single durable check-ins through a real Kafka broker, and what each part uses
 	@TONGXING_BENCH_BUILT=1 scripts/bench-check-ins.sh $(ARGS)

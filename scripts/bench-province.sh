@@ -76,9 +76,10 @@ lookups "while $again persons are imported"
 wait $importing
 end
 dd if="$snapshot" iflag=nocache count=0 status=none
-start 20
+start 60
 echo "restart from a snapshot of $(stat -c %s "$snapshot" | awk '{printf "%.2f GB", $1 / 1e9}'), not in the page cache: ready after $took s; $(known | cut -d' ' -f1) persons; the whole process takes $(resident)"
 until [ -e "$writing" ]; do sleep 0.1; done
 lookups "while a snapshot is written"
 [ -e "$writing" ] || echo "(the snapshot was complete before the lookups were)"
+while [ -e "$writing" ]; do sleep 0.1; done
 lookups "nothing else happening, at last"

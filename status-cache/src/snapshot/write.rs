@@ -13,8 +13,8 @@ use crate::packed_facts::PackedFacts;
 use crate::positions::LogPosition;
 use crate::table::{SEGMENTS, segment_of};
 
-/// Bytes hashed before other threads may go first.
-const PART: usize = 256 << 10;
+/// Bytes hashed and written before other threads may go first.
+const PART: usize = 128 << 10;
 
 /// How much of the machine a snapshot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ fn write_all(
     pace: Pace,
 ) -> io::Result<u64> {
     let mut out = Counting {
-        inner: BufWriter::with_capacity(1 << 20, File::create(file)?),
+        inner: BufWriter::with_capacity(PART, File::create(file)?),
         written: 0,
     };
     let partitions = partitions_of(cache);
@@ -80,9 +80,13 @@ fn write_all(
         index.extend_from_slice(&out.written.to_le_bytes());
         section.clear();
         persons += copy_section(cache, segment, &partitions, &mut section)?;
-        let hash = hash_of(&section);
-        out.write_all(&section)?;
-        out.write_all(hash.as_bytes())?;
+        let mut hasher = blake3::Hasher::new();
+        for part in section.chunks(PART) {
+            hasher.update(part);
+            out.write_all(part)?;
+            scheduling::breathe();
+        }
+        out.write_all(hasher.finalize().as_bytes())?;
         if pace == Pace::Considerate {
             std::thread::sleep(began.elapsed().min(Duration::from_secs(1)));
         }
@@ -101,16 +105,6 @@ fn write_all(
         .map_err(io::IntoInnerError::into_error)?;
     file.sync_all()?;
     Ok(written)
-}
-
-/// The hash of a section, which is long.
-fn hash_of(section: &[u8]) -> blake3::Hash {
-    let mut hasher = blake3::Hasher::new();
-    for part in section.chunks(PART) {
-        hasher.update(part);
-        scheduling::breathe();
-    }
-    hasher.finalize()
 }
 
 /// The partitions of which anything is applied.
