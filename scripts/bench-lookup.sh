@@ -95,7 +95,29 @@ batch() { # batch <form>: codes a second
 for ((n = 1; n <= rounds; n++)); do echo "$(batch json) $(batch codes)"; done >"$work/batches"
 echo "batches of 1,000: $(awk '{print $1}' "$work/batches" | median) codes/s as JSON, $(awk '{print $2}' "$work/batches" | median) codes/s compact"
 
-# Latency from the planned time, at half of what lookups reach, with 500 check-ins a second beside.
+# Latency from the planned time, at half of what lookups reach, with 500 check-ins a second beside: with aggregator and engine on the same
+# cores, as the local deployment has them, and with the store away, as a node of a cluster has it.
 half=$(awk -v ours="$ours" 'BEGIN {print int(ours / 2)}')
-target/release/loadtest --ingest http://127.0.0.1:28080 --query http://127.0.0.1:28081 --secrets "$work/data/keys/api-secrets" \
-  --lookups "$half" --check-ins 500 --seconds $((seconds * 2)) --ingest-only
+half_load() { # half_load <name> <port> <keys>
+  for ((n = 1; n <= rounds; n++)); do
+    target/release/loadtest --ingest "http://127.0.0.1:$2" --secrets "$3/api-secrets" --lookups "$half" --check-ins 500 --seconds $((seconds * 2)) \
+      --ingest-only --json "$work/result.json" >"$work/load.out" 2>&1 || { tail -5 "$work/load.out"; exit 1; }
+    python3 - "$work/result.json" <<'PYTHON'
+import json, sys
+result = json.load(open(sys.argv[1]))
+lookups = result["lookups"]
+if set(lookups["statuses"]) != {"200"} or lookups["broken"]:
+    sys.exit(f"lookups were refused or broke: {lookups['statuses']}, broken {lookups['broken']}")
+print(*(part["latency_from_planned_time_us"][q] / 1000 for part in (lookups, result["check_ins"]) for q in ("p50", "p99", "p999")))
+PYTHON
+  done >"$work/halves"
+  column() { awk -v k="$1" '{print $k}' "$work/halves" | median; }
+  printf 'at %d/s beside 500 check-ins/s, %-24s p50 %5.2f ms  p99 %5.2f ms  p99.9 %5.2f ms;  check-ins p50 %5.2f ms  p99 %6.2f ms (medians of %d)\n' \
+    "$half" "$1:" "$(column 1)" "$(column 2)" "$(column 3)" "$(column 4)" "$(column 5)" "$rounds"
+}
+half_load "the store beside" 28080 "$work/data/keys"
+kill "${pids[0]}"; wait "${pids[0]}" || true
+target/release/tongxing up --data "$work/alone" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 --clickhouse-url http://127.0.0.1:9 \
+  >"$work/up.log" 2>&1 &
+pids[0]=$!; wait_for http://127.0.0.1:28080/readyz "${pids[0]}"
+half_load "the store elsewhere" 28080 "$work/alone/keys"

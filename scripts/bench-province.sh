@@ -3,30 +3,53 @@
 # at 20,000 a second while nothing else happens, while a snapshot is written and while persons are imported again, and the
 # restart from the snapshot with the page cache dropped. Lookups are of 20,000 further people, from the planned time.
 #
-# usage: bench-province.sh [persons] [lookups a second] [seconds a phase]
-#        (126,012,510, 20,000 and 10 by default; that takes some 20 GB of disk, 6 GB of memory and 10 minutes)
+# usage: bench-province.sh [local|kafka] [persons] [lookups a second] [seconds a phase]
+#        (local, 126,012,510, 20,000 and 10 by default; that takes some 20 GB of disk, 6 GB of memory and 10 minutes)
+#
+# local runs `tongxing up` without its store, kafka `tongxing ingest` and one broker.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-persons=${1:-126012510}
-rate=${2:-20000}
-seconds=${3:-10}
+log=${1:-local}
+persons=${2:-126012510}
+rate=${3:-20000}
+seconds=${4:-10}
+[ "$log" = local ] || [ "$log" = kafka ] || { echo "the first argument must be local or kafka, not $log"; exit 1; }
 [ -n "${TONGXING_BENCH_BUILT:-}" ] ||
   cargo build --release --locked --package launcher --package loadtest --bin tongxing --bin loadtest --bin province
 work=$(mktemp -d "${TONGXING_BENCH_FOLDER:-/tmp}/province.XXXXXX")
 pid=
-stop() { [ -z "$pid" ] || { kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; }; rm -rf "$work"; }
+stop() {
+  [ -z "$pid" ] || { kill "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; }
+  [ "$log" = local ] || scripts/kafka.sh stop-now "$work/kafka" || true
+  rm -rf "$work"
+}
 trap stop EXIT
 snapshot=$work/data/status.snapshot
 writing=$work/data/status.writing
+keys=$work/data/keys
 url=http://127.0.0.1:28080
+export TONGXING_PERSONS_CAPACITY=$((persons + 1000000))
+if [ "$log" = kafka ]; then
+  keys=$work/keys
+  export TONGXING_KAFKA_JVM="-Xms512m -Xmx512m -XX:+UseSerialGC -XX:-UsePerfData"
+  scripts/kafka.sh start "$work/kafka" 1 >"$work/kafka.out"
+  export TONGXING_KAFKA_BOOTSTRAP TONGXING_KAFKA_REPLICATION=1 TONGXING_KAFKA_IN_SYNC=1
+  TONGXING_KAFKA_BOOTSTRAP=$(sed -n 's/^bootstrap=//p' "$work/kafka.out")
+  target/release/tongxing topics >/dev/null
+  target/release/tongxing keys --folder "$keys" create >/dev/null
+fi
 
-start() { # start <seconds between snapshots>: starts a node that has no store; answers the seconds until it is ready
+start() { # start <seconds between snapshots>: sets $took to the seconds until the node is ready
   local began
   began=$(date +%s.%N)
-  target/release/tongxing up --data "$work/data" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 --clickhouse-url http://127.0.0.1:9 \
-    --persons-capacity $((persons + 1000000)) --snapshot-seconds "$1" >"$work/up.log" 2>&1 &
+  if [ "$log" = kafka ]; then
+    target/release/tongxing ingest --listen 127.0.0.1:28080 --keys "$keys" --data "$work/data" --snapshot-seconds "$1" >"$work/node.log" 2>&1 &
+  else
+    target/release/tongxing up --data "$work/data" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 \
+      --clickhouse-url http://127.0.0.1:9 --snapshot-seconds "$1" >"$work/node.log" 2>&1 &
+  fi
   pid=$!
-  until curl -sf -o /dev/null $url/readyz; do kill -0 $pid 2>/dev/null || { cat "$work/up.log"; exit 1; }; sleep 0.05; done
+  until curl -sf -o /dev/null $url/readyz; do kill -0 $pid 2>/dev/null || { cat "$work/node.log"; exit 1; }; sleep 0.05; done
   took=$(awk -v a="$began" -v b="$(date +%s.%N)" 'BEGIN {printf "%.1f", b - a}')
 }
 end() { kill "$pid"; wait "$pid" || true; pid=; }
@@ -38,11 +61,11 @@ resident() { awk '/^VmRSS/ {printf "%.3f GB", $2 * 1024 / 1e9}' "/proc/$pid/stat
 import() { # import <kind> <secret> <first> <persons>: from a pipe, so that the lines need no disk
   rm -f "$work/$1.csv"; mkfifo "$work/$1.csv"
   nice -n 10 target/release/province "$1" --first "$3" --persons "$4" >"$work/$1.csv" &
-  target/release/tongxing import "$1" "$work/$1.csv" --ingest-url $url --secret-file "$work/data/keys/api-secrets/$2" >"$work/import.log" 2>&1 ||
+  target/release/tongxing import "$1" "$work/$1.csv" --ingest-url $url --secret-file "$keys/api-secrets/$2" >"$work/import.log" 2>&1 ||
     { tail -5 "$work/import.log"; exit 1; }
 }
 lookups() { # lookups <name>: p50, p99 and p99.9 in milliseconds, and the ratio of p99 to that of the first phase
-  target/release/loadtest --ingest $url --secrets "$work/data/keys/api-secrets" --lookups "$rate" --check-ins 0 --seconds "$seconds" --ingest-only \
+  target/release/loadtest --ingest $url --secrets "$keys/api-secrets" --lookups "$rate" --check-ins 0 --seconds "$seconds" --ingest-only \
     --json "$work/result.json" >"$work/load.log" 2>&1 || { tail -5 "$work/load.log"; exit 1; }
   python3 - "$work/result.json" "$1" "$work/quiet" <<'PYTHON'
 import json, os, sys
@@ -75,9 +98,10 @@ import persons identity-service 0 $again & importing=$!
 lookups "while $again persons are imported"
 wait $importing
 end
-dd if="$snapshot" iflag=nocache count=0 status=none
+# Nothing of the node's is left in the page cache.
+find "$work/data" -type f -exec dd if={} iflag=nocache count=0 status=none \;
 start 60
-echo "restart from a snapshot of $(stat -c %s "$snapshot" | awk '{printf "%.2f GB", $1 / 1e9}'), not in the page cache: ready after $took s; $(known | cut -d' ' -f1) persons; the whole process takes $(resident)"
+echo "restart from a snapshot of $(stat -c %s "$snapshot" | awk '{printf "%.2f GB", $1 / 1e9}'), with nothing in the page cache: ready after $took s; $(known | cut -d' ' -f1) persons; the whole process takes $(resident)"
 until [ -e "$writing" ]; do sleep 0.1; done
 lookups "while a snapshot is written"
 [ -e "$writing" ] || echo "(the snapshot was complete before the lookups were)"

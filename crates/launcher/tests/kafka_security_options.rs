@@ -81,7 +81,7 @@ fn topics_are_created_through_tls_and_scram() {
         ],
     );
     assert!(
-        is_successful && said.contains("8 topics are as declared"),
+        is_successful && said.contains("9 topics are as declared"),
         "{said}"
     );
     let (is_successful, said) = trial.run(
@@ -93,7 +93,7 @@ fn topics_are_created_through_tls_and_scram() {
         ],
     );
     assert!(
-        is_successful && said.contains("8 topics are as declared"),
+        is_successful && said.contains("9 topics are as declared"),
         "{said}"
     );
 }
