@@ -75,30 +75,13 @@ async fn c1_a_partner_system_sends_sealed_codes_and_reads_compact_answers() {
 async fn c1_sealed_codes_of_no_whole_number_or_too_many_are_refused_by_name() {
     let world = World::start().await;
     let headers = [("content-type", "application/vnd.tongxing.codes")];
-    for (length, refused) in [
-        (0, refusal(422, "body", "length")),
-        (16, refusal(422, "body", "length")),
-        (18, refusal(422, "body", "length")),
-    ] {
-        let reply = world
-            .call(
-                Method::POST,
-                Some("tester"),
-                "/v1/lookups",
-                &headers,
-                vec![1; length],
-            )
-            .await;
-        assert_eq!(reply.problem(), refused, "{length}");
+    let post = |length| {
+        let body = vec![1; length];
+        world.call(Method::POST, Some("tester"), "/v1/lookups", &headers, body)
+    };
+    for length in [0, 16, 18] {
+        let reply = post(length).await;
+        assert_eq!(reply.problem(), refusal(422, "body", "length"), "{length}");
     }
-    let reply = world
-        .call(
-            Method::POST,
-            Some("tester"),
-            "/v1/lookups",
-            &headers,
-            vec![1; 17 * 1001],
-        )
-        .await;
-    assert_eq!(reply.status, 413);
+    assert_eq!(post(17 * 1001).await.status, 413);
 }

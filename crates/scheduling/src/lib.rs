@@ -8,7 +8,7 @@ use std::io;
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// The shortest slice that Linux takes (`sched(7)`, "SCHED_OTHER").
+/// The shortest slice that Linux takes: it clamps them to 0.1 to 100 ms (kernel/sched, from 6.12 on).
 const SHORTEST_SLICE_NANOS: u64 = 100_000;
 
 /// Asks for short slices for the calling thread: when it wakes it goes before threads of longer ones that had their share,
