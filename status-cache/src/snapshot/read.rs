@@ -1,8 +1,6 @@
 //! Reads a snapshot, its sections on every core.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -17,9 +15,14 @@ use crate::feed::Coverage;
 use crate::packed_facts::PackedFacts;
 use crate::positions::{LogPosition, StatusTopic};
 use crate::table::SEGMENTS;
+use uncached_file::UncachedReader;
 
-/// Bytes of slots read at a time.
-const CHUNK: usize = 1 << 20;
+/// Bytes of slots taken in at a time.
+const CHUNK: usize = 256 << 10;
+/// Bytes read from the disk at a time.
+const BLOCKS: usize = 1 << 20;
+/// Threads for each core: while one waits for the disk, another takes in what it read.
+const THREADS_A_CORE: usize = 2;
 /// Bytes of a slot's image.
 const IMAGE: usize = 32;
 
@@ -76,9 +79,7 @@ fn read_all(
     max_age: Duration,
     file: &Path,
 ) -> Result<Coverage, Refusal> {
-    let file = File::open(file)?;
-    let length = file.metadata()?.len();
-    let outline = Outline::read(&file, length)?;
+    let outline = Outline::read(&mut UncachedReader::open(file, BLOCKS)?)?;
     if outline.fingerprint != fingerprint {
         return Err(Refusal::Foreign);
     }
@@ -87,15 +88,22 @@ fn read_all(
         return Err(Refusal::TooOld { age_ms });
     }
     let next = AtomicUsize::new(0);
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = THREADS_A_CORE * thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let work = || -> Result<(), Refusal> {
+            let mut file = UncachedReader::open(file, BLOCKS)?;
             loop {
                 let segment = next.fetch_add(1, Ordering::Relaxed);
                 let Some(range) = outline.sections.get(segment) else {
                     return Ok(());
                 };
-                restore_section(cache, &file, segment, range.clone(), &outline.partitions)?;
+                restore_section(
+                    cache,
+                    &mut file,
+                    segment,
+                    range.clone(),
+                    &outline.partitions,
+                )?;
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -131,8 +139,9 @@ struct Outline {
 }
 
 impl Outline {
-    fn read(file: &File, length: u64) -> Result<Self, Refusal> {
+    fn read(file: &mut UncachedReader) -> Result<Self, Refusal> {
         let damaged = Refusal::Damaged;
+        let length = file.length();
         let mut magic = [0; MAGIC.len()];
         file.read_exact_at(&mut magic, 0)?;
         if &magic != MAGIC {
@@ -200,7 +209,7 @@ impl Outline {
 
 /// Reads bytes of a section in order, and hashes them.
 struct Section<'f> {
-    file: &'f File,
+    file: &'f mut UncachedReader,
     at: u64,
     end: u64,
     hasher: blake3::Hasher,
@@ -235,7 +244,7 @@ impl Section<'_> {
 
 fn restore_section(
     cache: &StatusCache,
-    file: &File,
+    file: &mut UncachedReader,
     segment: usize,
     range: std::ops::Range<u64>,
     partitions: &[PartitionKey],
@@ -275,7 +284,7 @@ fn restore_section(
     let aliases = section.read_vec(aliases.saturating_mul(PACKED_LENGTH as u64))?;
     let declarations = section.read_vec(declarations.saturating_mul(16))?;
     let mut hash = [0; HASH_LENGTH];
-    file.read_exact_at(&mut hash, end)?;
+    section.file.read_exact_at(&mut hash, end)?;
     if section.at != end || section.hasher.finalize().as_bytes() != &hash {
         return Err(Refusal::Damaged("the checksum of a section does not match"));
     }

@@ -1,7 +1,7 @@
 //! Writes a snapshot while serving.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,12 @@ use crate::cache::StatusCache;
 use crate::packed_facts::PackedFacts;
 use crate::positions::LogPosition;
 use crate::table::{SEGMENTS, segment_of};
+use uncached_file::UncachedWriter;
 
-/// Bytes hashed and written before other threads may go first.
+/// Bytes hashed before other threads may go first.
 const PART: usize = 128 << 10;
+/// Bytes written at a time.
+const WRITTEN: usize = 512 << 10;
 
 /// How much of the machine a snapshot takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +68,7 @@ fn write_all(
     file: &Path,
     pace: Pace,
 ) -> io::Result<u64> {
-    let mut out = Counting {
-        inner: BufWriter::with_capacity(PART, File::create(file)?),
-        written: 0,
-    };
+    let mut out = UncachedWriter::create(file, WRITTEN)?;
     let partitions = partitions_of(cache);
     let header = header(known_until, fingerprint, &partitions);
     out.write_all(&header)?;
@@ -77,7 +77,7 @@ fn write_all(
     let mut section = Vec::new();
     for segment in 0..SEGMENTS {
         let began = Instant::now();
-        index.extend_from_slice(&out.written.to_le_bytes());
+        index.extend_from_slice(&out.length().to_le_bytes());
         section.clear();
         persons += copy_section(cache, segment, &partitions, &mut section)?;
         let mut hasher = blake3::Hasher::new();
@@ -92,19 +92,13 @@ fn write_all(
         }
     }
     let mut trailer = Vec::from(persons.to_le_bytes());
-    trailer.extend_from_slice(&out.written.to_le_bytes());
+    trailer.extend_from_slice(&out.length().to_le_bytes());
     let mut hasher = blake3::Hasher::new();
     hasher.update(&header).update(&index).update(&trailer);
     out.write_all(&index)?;
     out.write_all(&trailer)?;
     out.write_all(hasher.finalize().as_bytes())?;
-    let written = out.written;
-    let file = out
-        .inner
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    Ok(written)
+    out.finish()
 }
 
 /// The partitions of which anything is applied.
@@ -195,22 +189,5 @@ fn write_facts(holders: &[(PersonId, PackedFacts)], out: &mut Vec<u8>) {
         out.extend_from_slice(&person.0.to_le_bytes());
         out.extend_from_slice(&(facts.bytes().len() as u32).to_le_bytes());
         out.extend_from_slice(facts.bytes());
-    }
-}
-
-struct Counting<W> {
-    inner: W,
-    written: u64,
-}
-
-impl<W: Write> Write for Counting<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.written += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }
