@@ -114,6 +114,12 @@ impl Feed {
             for partition in 0..log.partitions(topic.name())? {
                 let key = (topic.name().to_owned(), partition);
                 let start = from.positions.get(&key).copied().unwrap_or(0);
+                // Known from here on, so that a snapshot that begins before the first record of a partition states where it stands.
+                cache.turn().advance(LogPosition {
+                    topic,
+                    partition,
+                    offset: start,
+                });
                 let here = Arc::new(Progress {
                     position: watch::channel(start).0,
                     known_until_ms: AtomicI64::new(from.known_until.0),
@@ -378,3 +384,6 @@ fn apply_all(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
