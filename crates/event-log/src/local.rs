@@ -22,6 +22,7 @@ mod positions;
 mod reader;
 mod recovery;
 mod segment;
+mod summary;
 mod superseded;
 
 use std::collections::HashMap;

@@ -10,15 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use uncached_file::{UncachedReader, UncachedWriter};
 
-use super::batch::{self, BatchBuilder, HEADER_LENGTH};
+use super::batch::{self, BatchBuilder, BatchHeader, HEADER_LENGTH};
 use super::committer::now_ms;
 use super::partition::PartitionLog;
 use super::segment::Segment;
 use super::superseded::{self, LastLook};
-use super::sync_folder;
+use super::{summary, sync_folder};
 use crate::error::LogError;
 use crate::record::{Offset, StoredRecord};
+
+/// Bytes read and written at a time.
+const PART: usize = 1 << 20;
 
 /// Compacts one partition where that is worthwhile; answers how many segments were replaced.
 pub(super) fn compact(
@@ -35,6 +39,7 @@ pub(super) fn compact(
         tombstones_kept_ms,
         keys_at_once,
         last,
+        log.folder(),
     )?;
     let Some(superseded) = found else {
         return Ok(0);
@@ -45,6 +50,7 @@ pub(super) fn compact(
         let rewritten = rewrite(log, run, &keeps)?;
         log.replace(run, Arc::new(rewritten));
         for old in &run[1..] {
+            summary::remove(&old.path)?;
             fs::remove_file(&old.path)
                 .map_err(LogError::io(format!("remove {}", old.path.display())))?;
         }
@@ -52,7 +58,7 @@ pub(super) fn compact(
         replaced += run.len();
     }
     // What is left is counted anew.
-    *last = LastLook::default();
+    last.forget(log.folder());
     Ok(replaced)
 }
 
@@ -84,7 +90,8 @@ fn rewrite(
     let path = Segment::path_for(log.folder(), base);
     let temporary = path.with_extension("compacting");
     let context = format!("write {}", temporary.display());
-    let mut file = fs::File::create(&temporary).map_err(LogError::io(context.clone()))?;
+    let mut file =
+        UncachedWriter::create(&temporary, PART).map_err(LogError::io(context.clone()))?;
     let mut extents = Vec::new();
     let mut joined = base;
     let mut write = |bytes: Vec<u8>, from: Offset, next: Offset, time: i64| {
@@ -116,7 +123,10 @@ fn rewrite(
             newest_ms,
         )?;
     }
-    file.sync_all().map_err(LogError::io(context))?;
+    file.finish().map_err(LogError::io(context))?;
+    // Gone from the disk before the file that it describes is another.
+    summary::remove(&path)?;
+    sync_folder(log.folder())?;
     fs::rename(&temporary, &path)
         .map_err(LogError::io(format!("rename {}", temporary.display())))?;
     sync_folder(log.folder())?;
@@ -124,29 +134,41 @@ fn rewrite(
     for (from, next, length, time) in extents {
         segment.extend(from, next, length, time);
     }
+    summary::write(&segment);
     Ok(segment)
 }
 
-/// Visits each batch of a segment. Other threads may go first between them.
+/// Visits each batch of a segment. Other threads may go first between them. It is read past the page cache, which serves the
+/// readers of the log's end.
 pub(super) fn for_each_batch(
     segment: &Segment,
-    mut visit: impl FnMut(&batch::BatchHeader, Vec<StoredRecord>) -> Result<(), LogError>,
+    mut visit: impl FnMut(&BatchHeader, Vec<StoredRecord>) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
-    let bytes = Bytes::from(segment.read_at(0, segment.size() as usize)?);
+    let context = || format!("read {}", segment.path.display());
+    let mut file = UncachedReader::open(&segment.path, PART).map_err(LogError::io(context()))?;
+    let size = segment.size();
     let mut position = 0;
-    while position < bytes.len() {
+    while position < size {
         let damaged = |error: batch::BatchError| LogError::Damaged {
             file: segment.path.clone(),
-            position: position as u64,
+            position,
             offset: segment.base,
             reason: error.to_string(),
         };
-        let header = batch::verify(&bytes[position..]).map_err(damaged)?;
-        let body = bytes.slice(position + HEADER_LENGTH..position + header.total_length());
-        let records = batch::records(&header, body).map_err(damaged)?;
+        let mut read = |length: usize| {
+            let length = length.min((size - position) as usize);
+            let mut bytes = vec![0; length];
+            file.read_exact_at(&mut bytes, position)
+                .map(|()| bytes)
+                .map_err(LogError::io(context()))
+        };
+        let header = BatchHeader::parse(&read(HEADER_LENGTH)?).map_err(damaged)?;
+        let bytes = Bytes::from(read(header.total_length())?);
+        let header = batch::verify(&bytes).map_err(damaged)?;
+        let records = batch::records(&header, bytes.slice(HEADER_LENGTH..)).map_err(damaged)?;
         visit(&header, records)?;
         scheduling::breathe();
-        position += header.total_length();
+        position += header.total_length() as u64;
     }
     Ok(())
 }

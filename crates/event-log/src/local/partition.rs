@@ -11,7 +11,7 @@ use super::durable_mark::DurableMark;
 use super::recovery::{self, OpenReport};
 use super::segment::Segment;
 use super::superseded::LastLook;
-use super::{partition_folder, sync_folder};
+use super::{partition_folder, summary, sync_folder};
 use crate::Bounds;
 use crate::error::LogError;
 use crate::record::{Offset, Partition};
@@ -58,6 +58,7 @@ impl PartitionLog {
         sync_folder(&folder)?;
         mark.set(end)?;
         mark.sync()?;
+        let last_look = LastLook::read(&folder);
         let newest_ms = segments
             .iter()
             .map(|segment| segment.newest_ms())
@@ -73,7 +74,7 @@ impl PartitionLog {
             durable_end: watch::channel(end).0,
             topic_changed,
             newest_ms: Mutex::new(newest_ms),
-            housekeeping: Mutex::default(),
+            housekeeping: Mutex::new(last_look),
         })
     }
 
@@ -124,6 +125,7 @@ impl PartitionLog {
         let path = Segment::path_for(&self.folder, base);
         let fresh = Arc::new(Segment::open(path, base)?);
         sync_folder(&self.folder)?;
+        summary::write(&active);
         self.segments.write().push(Arc::clone(&fresh));
         Ok(fresh)
     }
@@ -180,6 +182,7 @@ impl PartitionLog {
             segments.drain(..count).collect()
         };
         for segment in &removed {
+            summary::remove(&segment.path)?;
             fs::remove_file(&segment.path)
                 .map_err(LogError::io(format!("remove {}", segment.path.display())))?;
         }

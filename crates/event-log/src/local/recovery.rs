@@ -1,4 +1,5 @@
-//! What a start finds on disk: every batch is verified, a torn tail is cut and reported, damage is an error.
+//! What a start finds on disk: closed segments are taken on their summaries, all others verified batch by batch; a torn tail is
+//! cut and reported, damage is an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::sync::Arc;
 
 use super::batch::{self, BatchError, BatchHeader};
 use super::segment::Segment;
+use super::summary;
 use crate::error::LogError;
 use crate::record::Offset;
 
@@ -29,13 +31,15 @@ pub struct Cut {
 pub struct OpenReport {
     /// Torn tails.
     pub cuts: Vec<Cut>,
-    /// Segments verified.
+    /// Closed segments taken on their summaries.
+    pub taken: usize,
+    /// Segments verified, the active ones and those without a summary that fits.
     pub segments: usize,
     /// Bytes verified.
     pub bytes: u64,
 }
 
-/// The segments of a partition folder, verified and joined; the last is the active one.
+/// The segments of a partition folder, joined; the last is the active one.
 pub(super) fn recover(
     folder: &Path,
     marked_durable: Option<Offset>,
@@ -66,9 +70,20 @@ pub(super) fn recover(
             }
         }
         let segment = Segment::open(Segment::path_for(folder, base), base)?;
-        scan(&segment, base == last_base, &mut durable, report)?;
-        report.segments += 1;
-        report.bytes += segment.size();
+        let is_active = base == last_base;
+        if !is_active && summary::take(&segment) {
+            durable = durable.max(segment.end());
+            report.taken += 1;
+        } else {
+            scan(&segment, is_active, &mut durable, report)?;
+            report.segments += 1;
+            report.bytes += segment.size();
+            if !is_active {
+                let context = format!("sync {}", segment.path.display());
+                segment.file.sync_all().map_err(LogError::io(context))?;
+                summary::write(&segment);
+            }
+        }
         segments.push(Arc::new(segment));
     }
     if let Some(active) = segments.last()
@@ -107,6 +122,7 @@ fn segment_bases(folder: &Path) -> Result<Vec<Offset>, LogError> {
 /// Removes a segment whose records a compacted predecessor has taken over.
 fn remove_superseded(folder: &Path, base: Offset) -> Result<(), LogError> {
     let path = Segment::path_for(folder, base);
+    summary::remove(&path)?;
     fs::remove_file(&path).map_err(LogError::io(format!("remove {}", path.display())))
 }
 

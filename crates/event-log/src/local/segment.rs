@@ -72,6 +72,25 @@ impl Segment {
         self.size.store(position + length, Ordering::Release);
     }
 
+    /// Takes in what a summary states of a segment that was just opened.
+    pub(super) fn restore(
+        &self,
+        end: Offset,
+        size: u64,
+        newest_ms: i64,
+        index: Vec<(Offset, u64)>,
+    ) {
+        *self.index.write() = index;
+        self.newest_ms.store(newest_ms, Ordering::Relaxed);
+        self.end.store(end, Ordering::Relaxed);
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// The sparse index: the base offset and the position of some batches.
+    pub(super) fn index(&self) -> Vec<(Offset, u64)> {
+        self.index.read().clone()
+    }
+
     /// Durable bytes.
     pub(super) fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)

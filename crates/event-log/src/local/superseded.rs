@@ -5,7 +5,9 @@
 //! records must be appended before another can be, so that a log of a province that only grows is read a few times in all.
 
 use std::collections::HashMap;
+use std::fs;
 use std::hash::{DefaultHasher, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::compaction::for_each_batch;
@@ -16,7 +18,8 @@ use crate::record::{Offset, StoredRecord};
 /// A partition is rewritten once this share of its closed records has been superseded.
 const WORTHWHILE: f64 = 0.3;
 
-/// What the last look at a partition found.
+/// What the last look at a partition found. It outlives the process beside the segments, so that a start is not followed by
+/// another look at all of them.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct LastLook {
     /// Where the log ended.
@@ -29,7 +32,49 @@ pub(super) struct LastLook {
     may_go: u64,
 }
 
+/// The name of its file in the partition's folder: its four numbers and their CRC-32C, little-endian.
+const FILE: &str = "looked";
+
 impl LastLook {
+    /// The one that an earlier process left; none at all where there is none or it is damaged.
+    pub(super) fn read(folder: &Path) -> Self {
+        let decode = |bytes: Vec<u8>| {
+            let (numbers, crc) = bytes.split_last_chunk::<4>()?;
+            let is_intact = crc32c::crc32c(numbers) == u32::from_le_bytes(*crc);
+            let ([end, closed_end, records, may_go], []) = numbers.as_chunks::<8>() else {
+                return None;
+            };
+            is_intact.then(|| Self {
+                end: u64::from_le_bytes(*end),
+                closed_end: u64::from_le_bytes(*closed_end),
+                records: u64::from_le_bytes(*records),
+                may_go: u64::from_le_bytes(*may_go),
+            })
+        };
+        let read = fs::read(folder.join(FILE)).ok();
+        read.and_then(decode).unwrap_or_default()
+    }
+
+    /// Leaves it for the next process. Where the disk refuses, that one looks again.
+    fn write(&self, folder: &Path) {
+        let mut bytes = Vec::with_capacity(36);
+        for number in [self.end, self.closed_end, self.records, self.may_go] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        if let Err(error) = fs::write(folder.join(FILE), bytes) {
+            let folder = folder.display();
+            tracing::debug!(%folder, %error, "the last look was not noted");
+        }
+    }
+
+    /// After a rewrite what is left is counted anew.
+    pub(super) fn forget(&mut self, folder: &Path) {
+        *self = Self::default();
+        self.write(folder);
+    }
+
     /// Whether a rewrite can have become worthwhile: what was appended since can have superseded one record each.
     pub(super) fn is_due(&self, closed_end: Offset, end: Offset) -> bool {
         let may_go = self.may_go + end.saturating_sub(self.end);
@@ -103,6 +148,7 @@ pub(super) fn find(
     tombstones_kept_ms: i64,
     keys_at_once: u64,
     last: &mut LastLook,
+    folder: &Path,
 ) -> Result<Option<Superseded>, LogError> {
     let (Some(first), Some(latest)) = (closed.first(), closed.last()) else {
         return Ok(None);
@@ -124,6 +170,7 @@ pub(super) fn find(
         records: sample.records,
         may_go: (sample.gone + sample.tombstones) * passes,
     };
+    last.write(folder);
     if sample.gone == 0 || !is_worthwhile(sample.gone * passes, sample.records) {
         return Ok(None);
     }
