@@ -12,6 +12,7 @@
 
 pub mod backup;
 mod batch;
+mod buckets;
 mod committer;
 mod compaction;
 mod consumer;
@@ -29,6 +30,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,7 +58,7 @@ pub struct LocalOptions {
     pub append_bytes: usize,
     /// How often housekeeping looks for segments to compact or retire.
     pub housekeeping_interval: Duration,
-    /// Keys that compaction holds in memory at once, of some 50 bytes each; more keys take more passes over the partition.
+    /// Keys that compaction holds in memory at once, of some 100 bytes each; the others wait on the disk, of 24 bytes each.
     pub compaction_keys: u64,
 }
 
@@ -99,7 +101,7 @@ pub struct LocalLog {
 }
 
 impl LocalLog {
-    /// Opens or creates the log in a folder, verifying every batch of every segment.
+    /// Opens or creates the log in a folder, verifying every batch of what no summary describes.
     ///
     /// # Errors
     /// [`LogError::Locked`] where another process has it, [`LogError::Damaged`] where durable bytes are not what was
@@ -138,7 +140,11 @@ impl LocalLog {
 
     /// Compacts and retires what can be, now; answers how many segments were replaced or removed.
     pub fn run_housekeeping(&self) -> Result<usize, LogError> {
-        housekeeping::run_once(&self.topics, self.compaction_keys)
+        let limits = compaction::Limits {
+            keys_at_once: self.compaction_keys,
+            is_closing: &AtomicBool::new(false),
+        };
+        housekeeping::run_once(&self.topics, &limits)
     }
 
     /// The first and next offset of a partition; [`EventLog::bounds`] without waiting.

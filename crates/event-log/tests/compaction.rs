@@ -139,7 +139,7 @@ async fn the_newest_record_of_each_key_stays_at_its_offset() {
 }
 
 #[tokio::test]
-async fn more_keys_than_are_held_in_memory_take_several_passes_and_leave_the_same() {
+async fn more_keys_than_are_held_in_memory_leave_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let few = LocalOptions {
         compaction_keys: 50,

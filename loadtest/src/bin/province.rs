@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use scan_model::document::check_digit;
+use scheduling::Breather;
 
 /// Counties that documents are of.
 const COUNTIES: [u32; 4] = [440_103, 440_104, 440_105, 440_106];
@@ -16,6 +17,8 @@ const DAYS: u64 = 28;
 const SEQUENCES: u64 = 999;
 /// Persons who have documents of their own.
 const MOST: u64 = YEARS * MONTHS * DAYS * SEQUENCES * COUNTIES.len() as u64;
+/// Lines written between two breaths.
+const BREATH: u32 = 200;
 /// One in so many has a fact.
 const HOLDER_EVERY: u64 = 50;
 
@@ -57,12 +60,15 @@ fn main() -> ExitCode {
 
 fn write(kind: Kind, numbers: Range<u64>) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
+    // Who measures beside it is not to wait for it.
+    let mut breather = Breather::every(BREATH);
     match kind {
         Kind::Persons => {
             out.write_all(b"kind,number,name,phone,residence\n")?;
             for n in numbers {
                 let phone = 13_000_000_000 + n % 1_000_000_000;
                 writeln!(out, "resident_id,{},张伟,{phone},440106", document(n))?;
+                breather.item();
             }
         }
         Kind::Facts => {
@@ -70,6 +76,7 @@ fn write(kind: Kind, numbers: Range<u64>) -> io::Result<()> {
             for n in numbers.filter(|n| n % HOLDER_EVERY == 0) {
                 let number = document(n);
                 writeln!(out, "resident_id,{number},close_contact,cdc,P{n}")?;
+                breather.item();
             }
         }
     }

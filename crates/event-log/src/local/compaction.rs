@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,11 +25,30 @@ use crate::record::{Offset, StoredRecord};
 /// Bytes read and written at a time.
 const PART: usize = 1 << 20;
 
+/// How much compaction takes, and how long.
+pub(super) struct Limits<'l> {
+    /// Keys held in memory at once.
+    pub keys_at_once: u64,
+    /// Set when the log is closing: what is under way is given up.
+    pub is_closing: &'l AtomicBool,
+}
+
+impl Limits<'_> {
+    /// An error where the log is closing.
+    pub(super) fn go_on(&self) -> Result<(), LogError> {
+        if self.is_closing.load(Ordering::Relaxed) {
+            Err(LogError::Closed("the log is closing".into()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
 /// Compacts one partition where that is worthwhile; answers how many segments were replaced.
 pub(super) fn compact(
     log: &PartitionLog,
     delete_retention: Duration,
-    keys_at_once: u64,
+    limits: &Limits<'_>,
     last: &mut LastLook,
 ) -> Result<usize, LogError> {
     let closed = log.closed_segments();
@@ -37,7 +57,7 @@ pub(super) fn compact(
         &closed,
         &log.active(),
         tombstones_kept_ms,
-        keys_at_once,
+        limits,
         last,
         log.folder(),
     )?;
@@ -47,7 +67,7 @@ pub(super) fn compact(
     let keeps = |record: &StoredRecord| !superseded.holds(record.offset);
     let mut replaced = 0;
     for run in runs(&closed, log.segment_bytes()) {
-        let rewritten = rewrite(log, run, &keeps)?;
+        let rewritten = rewrite(log, run, &keeps, limits)?;
         log.replace(run, Arc::new(rewritten));
         for old in &run[1..] {
             summary::remove(&old.path)?;
@@ -84,6 +104,7 @@ fn rewrite(
     log: &PartitionLog,
     run: &[Arc<Segment>],
     keeps: &dyn Fn(&StoredRecord) -> bool,
+    limits: &Limits<'_>,
 ) -> Result<Segment, LogError> {
     let base = run[0].base;
     let end = run[run.len() - 1].end();
@@ -100,7 +121,7 @@ fn rewrite(
             .map_err(LogError::io(context.clone()))
     };
     for segment in run {
-        for_each_batch(segment, |header, batch| {
+        for_each_batch(segment, limits, |header, batch| {
             let mut builder = BatchBuilder::new(joined, header.body_length as usize);
             for record in batch.iter().filter(|record| keeps(record)) {
                 builder.push(record.offset, &record.record);
@@ -142,6 +163,7 @@ fn rewrite(
 /// readers of the log's end.
 pub(super) fn for_each_batch(
     segment: &Segment,
+    limits: &Limits<'_>,
     mut visit: impl FnMut(&BatchHeader, Vec<StoredRecord>) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
     let context = || format!("read {}", segment.path.display());
@@ -167,6 +189,7 @@ pub(super) fn for_each_batch(
         let header = batch::verify(&bytes).map_err(damaged)?;
         let records = batch::records(&header, bytes.slice(HEADER_LENGTH..)).map_err(damaged)?;
         visit(&header, records)?;
+        limits.go_on()?;
         scheduling::breathe();
         position += header.total_length() as u64;
     }

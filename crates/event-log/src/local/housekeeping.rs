@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::committer::now_ms;
+use super::compaction::Limits;
 use super::partition::PartitionLog;
 use super::{LocalOptions, Topic, compaction};
 use crate::error::LogError;
@@ -20,12 +22,16 @@ type Topics = HashMap<String, Arc<Topic>>;
 
 pub(super) struct Housekeeping {
     stopping: Arc<(Mutex<bool>, Condvar)>,
+    /// Gives up a round that is under way.
+    is_closing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Housekeeping {
     pub(super) fn start(topics: Arc<Topics>, options: &LocalOptions) -> Result<Self, LogError> {
-        let (interval, compaction_keys) = (options.housekeeping_interval, options.compaction_keys);
+        let (interval, keys_at_once) = (options.housekeeping_interval, options.compaction_keys);
+        let is_closing = Arc::new(AtomicBool::new(false));
+        let closing = Arc::clone(&is_closing);
         let stopping = Arc::new((Mutex::new(false), Condvar::new()));
         let thread_stopping = Arc::clone(&stopping);
         let thread = std::thread::Builder::new()
@@ -42,8 +48,15 @@ impl Housekeeping {
                         return;
                     }
                     parking_lot::MutexGuard::unlocked(&mut stop, || {
-                        if let Err(error) = run_once(&topics, compaction_keys) {
-                            tracing::error!(%error, "housekeeping failed; it is tried again");
+                        let limits = Limits {
+                            keys_at_once,
+                            is_closing: &closing,
+                        };
+                        match run_once(&topics, &limits) {
+                            Err(error) if !closing.load(Ordering::Relaxed) => {
+                                tracing::error!(%error, "housekeeping failed; it is tried again");
+                            }
+                            _ => {}
                         }
                     });
                 }
@@ -51,11 +64,13 @@ impl Housekeeping {
             .map_err(LogError::io("start the housekeeping thread"))?;
         Ok(Self {
             stopping,
+            is_closing,
             thread: Some(thread),
         })
     }
 
     pub(super) fn stop(&mut self) {
+        self.is_closing.store(true, Ordering::Relaxed);
         *self.stopping.0.lock() = true;
         self.stopping.1.notify_one();
         if let Some(thread) = self.thread.take() {
@@ -65,7 +80,7 @@ impl Housekeeping {
 }
 
 /// One round over all partitions; answers how many segments were replaced or removed.
-pub(super) fn run_once(topics: &Topics, compaction_keys: u64) -> Result<usize, LogError> {
+pub(super) fn run_once(topics: &Topics, limits: &Limits<'_>) -> Result<usize, LogError> {
     let mut changed = 0;
     for topic in topics.values() {
         for partition in &topic.partitions {
@@ -76,12 +91,9 @@ pub(super) fn run_once(topics: &Topics, compaction_keys: u64) -> Result<usize, L
                     retention,
                     retention_bytes,
                 } => retire(partition, *retention, *retention_bytes)?,
-                Cleanup::Compact { delete_retention } => compaction::compact(
-                    partition,
-                    *delete_retention,
-                    compaction_keys,
-                    &mut last_look,
-                )?,
+                Cleanup::Compact { delete_retention } => {
+                    compaction::compact(partition, *delete_retention, limits, &mut last_look)?
+                }
             };
         }
     }
@@ -110,4 +122,43 @@ fn retire(
     }
     partition.remove_oldest(count)?;
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EventLog, LocalLog, Record, TopicConfig};
+
+    #[tokio::test]
+    async fn a_round_is_given_up_when_the_log_closes_and_can_be_made_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let topic = TopicConfig {
+            segment_bytes: 1500,
+            ..TopicConfig::new(
+                "keyed",
+                1,
+                Cleanup::Compact {
+                    delete_retention: Duration::from_secs(60),
+                },
+            )
+        };
+        let options = LocalOptions {
+            housekeeping_interval: Duration::from_hours(1),
+            ..LocalOptions::default()
+        };
+        let (log, _) = LocalLog::open(folder.path(), vec![topic], &options).unwrap();
+        for number in 0..100 {
+            let record = Record::keyed("same", format!("{number:090}"));
+            log.append("keyed", 0, vec![record]).await.unwrap();
+        }
+        let is_closing = AtomicBool::new(true);
+        let limits = Limits {
+            keys_at_once: 1000,
+            is_closing: &is_closing,
+        };
+        let given_up = run_once(&log.topics, &limits).unwrap_err();
+        assert!(matches!(given_up, LogError::Closed(_)), "{given_up}");
+        is_closing.store(false, Ordering::Relaxed);
+        assert!(run_once(&log.topics, &limits).unwrap() > 3);
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::batch::{self, BatchError, BatchHeader};
 use super::segment::Segment;
-use super::summary;
+use super::{buckets, summary};
 use crate::error::LogError;
 use crate::record::Offset;
 
@@ -109,9 +109,9 @@ fn segment_bases(folder: &Path) -> Result<Vec<Offset>, LogError> {
             bases.push(base);
         } else if path
             .extension()
-            .is_some_and(|extension| extension == "compacting")
+            .is_some_and(|extension| extension == "compacting" || extension == buckets::EXTENSION)
         {
-            // An unfinished rewrite: its originals are all still there.
+            // Of an unfinished rewrite: its originals are all still there.
             fs::remove_file(&path).map_err(LogError::io(format!("remove {}", path.display())))?;
         }
     }

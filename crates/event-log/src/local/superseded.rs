@@ -1,22 +1,26 @@
 //! Which records of a partition a newer one of their key supersedes, found in bounded memory.
 //!
-//! The keys are looked at in as many passes as keep a pass within so many keys, and each record found superseded is one bit.
-//! The first pass is a sample: only where its share makes a rewrite worthwhile do the others follow. A look says how many
+//! The partition is read once, its keys go to buckets, and each bucket is looked at alone; a record found superseded is one bit.
+//! The first bucket is a sample: only where its share makes a rewrite worthwhile are the others looked at. A look says how many
 //! records must be appended before another can be, so that a log of a province that only grows is read a few times in all.
 
 use std::collections::HashMap;
 use std::fs;
-use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::compaction::for_each_batch;
+use scheduling::Breather;
+
+use super::buckets::{self, Buckets, Keyed};
+use super::compaction::{Limits, for_each_batch};
 use super::segment::Segment;
 use crate::error::LogError;
 use crate::record::{Offset, StoredRecord};
 
 /// A partition is rewritten once this share of its closed records has been superseded.
 const WORTHWHILE: f64 = 0.3;
+/// Records of a bucket between two breaths.
+const BREATH: u32 = 500;
 
 /// What the last look at a partition found. It outlives the process beside the segments, so that a start is not followed by
 /// another look at all of them.
@@ -123,21 +127,12 @@ impl Superseded {
     }
 }
 
-/// The newest record of a key in a pass.
-struct Newest {
-    offset: Offset,
-    is_tombstone: bool,
-    is_expired: bool,
-}
-
-/// What a pass counts beside the bits it sets.
+/// What is counted of a bucket beside the bits it sets.
 #[derive(Default)]
 struct Counted {
-    /// Records of the closed segments, of all keys and none.
-    records: u64,
-    /// Records that go, of the pass's keys.
+    /// Records that go.
     gone: u64,
-    /// Tombstones of the pass's keys whose time has not come.
+    /// Tombstones whose time has not come.
     tombstones: u64,
 }
 
@@ -146,7 +141,7 @@ pub(super) fn find(
     closed: &[Arc<Segment>],
     active: &Arc<Segment>,
     tombstones_kept_ms: i64,
-    keys_at_once: u64,
+    limits: &Limits<'_>,
     last: &mut LastLook,
     folder: &Path,
 ) -> Result<Option<Superseded>, LogError> {
@@ -157,95 +152,77 @@ pub(super) fn find(
     if !last.is_due(closed_end, end) {
         return Ok(None);
     }
-    let passes = (end - base).div_ceil(keys_at_once.max(1)).max(1);
+    let mut buckets = Buckets::new(folder, (end - base).div_ceil(limits.keys_at_once.max(1)));
+    let mut records = 0;
+    for segment in closed.iter().chain([active]) {
+        let is_closed = !Arc::ptr_eq(segment, active);
+        for_each_batch(segment, limits, |_, batch| {
+            records += u64::from(is_closed) * batch.len() as u64;
+            batch
+                .iter()
+                .filter_map(|record| keyed(record, tombstones_kept_ms))
+                .try_for_each(|record| buckets.push(record))
+        })?;
+    }
     let mut found = Superseded::new(base, closed_end);
-    let mut look = |pass| {
-        let keys = Keys { pass, passes };
-        look(closed, active, &keys, tombstones_kept_ms, &mut found)
+    let mut newest = HashMap::new();
+    let mut look = |buckets: &mut Buckets, number| {
+        limits.go_on()?;
+        Ok::<_, LogError>(look(buckets.take(number)?, &mut newest, &mut found))
     };
-    let sample = look(0)?;
+    let sample = look(&mut buckets, 0)?;
+    let count = buckets.len();
     *last = LastLook {
         end,
         closed_end,
-        records: sample.records,
-        may_go: (sample.gone + sample.tombstones) * passes,
+        records,
+        may_go: (sample.gone + sample.tombstones) * count,
     };
     last.write(folder);
-    if sample.gone == 0 || !is_worthwhile(sample.gone * passes, sample.records) {
+    if sample.gone == 0 || !is_worthwhile(sample.gone * count, records) {
         return Ok(None);
     }
-    for pass in 1..passes {
-        look(pass)?;
+    for number in 1..count {
+        look(&mut buckets, number)?;
     }
     Ok(Some(found))
 }
 
-/// The keys of a pass.
-struct Keys {
-    pass: u64,
-    passes: u64,
+fn keyed(record: &StoredRecord, tombstones_kept_ms: i64) -> Option<Keyed> {
+    let key = record.record.key.as_ref()?;
+    let is_tombstone = record.record.value.is_none();
+    Some(Keyed {
+        hash: buckets::hash(key),
+        offset: record.offset,
+        is_tombstone,
+        is_expired: is_tombstone && record.append_time_ms < tombstones_kept_ms,
+    })
 }
 
-/// One pass: marks what goes of the records whose keys are the pass's.
+/// Marks what goes of a bucket's records. The map is given so that its memory serves every bucket.
 fn look(
-    closed: &[Arc<Segment>],
-    active: &Arc<Segment>,
-    keys: &Keys,
-    tombstones_kept_ms: i64,
+    records: Vec<Keyed>,
+    newest: &mut HashMap<[u64; 2], Keyed>,
     found: &mut Superseded,
-) -> Result<Counted, LogError> {
-    let mut newest: HashMap<(u64, u64), Newest> = HashMap::new();
+) -> Counted {
     let mut counted = Counted::default();
     let mut go = |offset| counted.gone += u64::from(found.mark(offset));
-    for segment in closed.iter().chain([active]) {
-        let is_closed = !Arc::ptr_eq(segment, active);
-        for_each_batch(segment, |_, batch| {
-            counted.records += u64::from(is_closed) * batch.len() as u64;
-            for record in &batch {
-                let Some(key) = &record.record.key else {
-                    continue;
-                };
-                let hash = hash(key);
-                if hash.0 % keys.passes != keys.pass {
-                    continue;
-                }
-                if let Some(earlier) = newest.insert(hash, Newest::of(record, tombstones_kept_ms)) {
-                    go(earlier.offset);
-                }
-            }
-            Ok(())
-        })?;
+    let mut breather = Breather::every(BREATH);
+    for record in records {
+        if let Some(earlier) = newest.insert(record.hash, record) {
+            go(earlier.offset);
+        }
+        breather.item();
     }
-    for newest in newest.into_values() {
+    for (_, newest) in newest.drain() {
         if newest.is_expired {
             go(newest.offset);
         } else {
             counted.tombstones += u64::from(newest.is_tombstone);
         }
+        breather.item();
     }
-    Ok(counted)
-}
-
-impl Newest {
-    fn of(record: &StoredRecord, tombstones_kept_ms: i64) -> Self {
-        let is_tombstone = record.record.value.is_none();
-        Self {
-            offset: record.offset,
-            is_tombstone,
-            is_expired: is_tombstone && record.append_time_ms < tombstones_kept_ms,
-        }
-    }
-}
-
-/// 128 bits of a key's hash.
-fn hash(key: &[u8]) -> (u64, u64) {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u8(salt);
-        hasher.write(key);
-        hasher.finish()
-    };
-    (half(1), half(2))
+    counted
 }
 
 #[cfg(test)]
