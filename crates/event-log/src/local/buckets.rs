@@ -1,7 +1,7 @@
 //! The keys of a partition's records, apart by their hash, on disk where they are many.
 //!
-//! One reading of a partition fills as many buckets as keep each within so many records; each is then looked at alone. The records
-//! of a bucket stay in the order of the log.
+//! As many buckets as keep each within so many records; each is then looked at alone. The records of a bucket stay in the order of the
+//! log.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
@@ -84,8 +84,13 @@ impl Buckets {
         self.0.len() as u64
     }
 
+    /// The bucket that a record belongs to.
+    pub(super) fn number_of(&self, record: &Keyed) -> u64 {
+        record.hash[0] % self.len()
+    }
+
     pub(super) fn push(&mut self, record: Keyed) -> Result<(), LogError> {
-        let number = record.hash[0] % self.len();
+        let number = self.number_of(&record);
         let bucket = &mut self.0[number as usize];
         let context = || format!("write {}", bucket.path.display());
         bucket.in_memory.extend_from_slice(&record.encode());

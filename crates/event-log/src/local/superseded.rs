@@ -1,11 +1,12 @@
 //! Which records of a partition a newer one of their key supersedes, found in bounded memory.
 //!
-//! The partition is read once, its keys go to buckets, and each bucket is looked at alone; a record found superseded is one bit.
-//! The first bucket is a sample: only where its share makes a rewrite worthwhile are the others looked at. A look says how many
+//! The keys go to buckets, and each bucket is looked at alone; a record found superseded is one bit. The first bucket is a sample:
+//! only where its share makes a rewrite worthwhile is the partition read once more, for all the others. A look says how many
 //! records must be appended before another can be, so that a log of a province that only grows is read a few times in all.
 
 use std::collections::HashMap;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -153,17 +154,27 @@ pub(super) fn find(
         return Ok(None);
     }
     let mut buckets = Buckets::new(folder, (end - base).div_ceil(limits.keys_at_once.max(1)));
-    let mut records = 0;
-    for segment in closed.iter().chain([active]) {
-        let is_closed = !Arc::ptr_eq(segment, active);
-        for_each_batch(segment, limits, |_, batch| {
-            records += u64::from(is_closed) * batch.len() as u64;
-            batch
-                .iter()
-                .filter_map(|record| keyed(record, tombstones_kept_ms))
-                .try_for_each(|record| buckets.push(record))
-        })?;
-    }
+    // Fills some of the buckets; answers how many records the closed segments hold, of all keys and none.
+    let fill = |buckets: &mut Buckets, numbers: Range<u64>| {
+        let mut records = 0;
+        for segment in closed.iter().chain([active]) {
+            let is_closed = !Arc::ptr_eq(segment, active);
+            for_each_batch(segment, limits, |_, batch| {
+                records += u64::from(is_closed) * batch.len() as u64;
+                for record in batch
+                    .iter()
+                    .filter_map(|record| keyed(record, tombstones_kept_ms))
+                {
+                    if numbers.contains(&buckets.number_of(&record)) {
+                        buckets.push(record)?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok::<_, LogError>(records)
+    };
+    let records = fill(&mut buckets, 0..1)?;
     let mut found = Superseded::new(base, closed_end);
     let mut newest = HashMap::new();
     let mut look = |buckets: &mut Buckets, number| {
@@ -182,6 +193,7 @@ pub(super) fn find(
     if sample.gone == 0 || !is_worthwhile(sample.gone * count, records) {
         return Ok(None);
     }
+    fill(&mut buckets, 1..count)?;
     for number in 1..count {
         look(&mut buckets, number)?;
     }
