@@ -126,7 +126,8 @@ async fn an_offset_beyond_the_end_is_an_error_and_never_the_latest() {
     ));
 }
 
-/// A member that seeks what it gets to the group's position and keeps what it reads.
+/// A member that seeks what it gets to the group's position and keeps what it reads. Its group has the topic's name: with one group for all tests, who joins or leaves in one of them would have the
+/// members of every other wait for a rebalance.
 struct Member {
     log: SharedLog,
     topic: &'static str,
@@ -140,7 +141,7 @@ impl Member {
         Self {
             log: SharedLog::clone(log),
             topic,
-            consumer: log.subscribe("group", topic).await.unwrap(),
+            consumer: log.subscribe(topic, topic).await.unwrap(),
             owned: BTreeSet::new(),
             read: Vec::new(),
         }
@@ -154,7 +155,7 @@ impl Member {
                     self.owned.insert(partition);
                     let committed = self
                         .log
-                        .committed("group", self.topic, partition)
+                        .committed(self.topic, self.topic, partition)
                         .await
                         .unwrap();
                     let position = committed.map_or(0, |committed| committed.offset);
@@ -239,7 +240,7 @@ async fn members_share_partitions_and_hand_them_over_at_the_groups_position() {
         (600, 600),
         "each record was read once"
     );
-    let committed = log.committed("group", TOPIC, 3).await.unwrap().unwrap();
+    let committed = log.committed(TOPIC, TOPIC, 3).await.unwrap().unwrap();
     assert_eq!(
         (committed.offset, committed.metadata.as_str()),
         (150, "read to 150")

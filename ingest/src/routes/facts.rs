@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use event_log::{Partition, Record, partition_for};
 use futures::future::join_all;
 use scan_model::{PersonId, Timestamp, codec};
+use scheduling::Breather;
 use status_cache::feed::FACTS;
 
 use crate::authority::Right;
@@ -48,7 +49,9 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares: HashMap<Partition, Share> = HashMap::new();
     let mut changes: HashMap<PersonId, u16> = HashMap::new();
+    let mut breather = Breather::every(bulk::BREATH);
     for (index, item) in batch.items.into_iter().enumerate() {
+        breather.item();
         let ready = item.and_then(|(form, _)| {
             let named = form.named(&ingest.config.person_key, &ingest.cache, now)?;
             let known = named.enrolled(&ingest.cache, now)?;
