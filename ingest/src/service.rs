@@ -231,7 +231,7 @@ async fn measure(node: Weak<Ingest>) {
     }
 }
 
-/// Opens the spool, off the runtime's threads: every record of it is verified.
+/// Opens the spool, off the runtime's threads: segments that no summary describes are read and verified.
 async fn start_spool(
     log: &SharedLog,
     options: Option<SpoolOptions>,

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Numbers are little-endian. A segment is written as it lies in memory, so that a start reads at the disk's speed on every
-//! core. It is written beside the old file, past the page cache, synced, and put in its place by one rename. One that is damaged, made under
-//! another key, of another version or too old is refused by name; the cache is then rebuilt from the log.
+//! core. It is written beside the old file, past the page cache, synced, and put in its place by one rename. One that is
+//! damaged, made under another key, of another version or too old is refused by name; the cache is then rebuilt from the log.
 
 mod read;
 mod write;

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use scan_model::{CodeRevocation, PersonId, Timestamp, codec};
+use uncached_file::UncachedReader;
 
 use super::{HASH_LENGTH, HEAD_LENGTH, MAGIC, PartitionKey, SnapshotError, TRAILER_LENGTH};
 use crate::aliases::PACKED_LENGTH;
@@ -15,7 +16,6 @@ use crate::feed::Coverage;
 use crate::packed_facts::PackedFacts;
 use crate::positions::{LogPosition, StatusTopic};
 use crate::table::SEGMENTS;
-use uncached_file::UncachedReader;
 
 /// Bytes of slots taken in at a time.
 const CHUNK: usize = 256 << 10;

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use scan_model::{CodeRevocation, PersonId, Timestamp, codec};
+use uncached_file::UncachedWriter;
 
 use super::{HEAD_LENGTH, MAGIC, PartitionKey, SnapshotError};
 use crate::cache::StatusCache;
 use crate::packed_facts::PackedFacts;
 use crate::positions::LogPosition;
 use crate::table::{SEGMENTS, segment_of};
-use uncached_file::UncachedWriter;
 
 /// Bytes hashed before other threads may go first.
 const PART: usize = 128 << 10;
