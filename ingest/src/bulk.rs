@@ -68,7 +68,7 @@ pub fn media_type(headers: &HeaderMap) -> String {
         .to_ascii_lowercase()
 }
 
-/// Reads the items of a bulk request: what [`read_items`] reads, and CSV.
+/// Reads the items of an import: what [`read_items`] reads, and CSV. Nobody waits for an import, so it gives way to lookups.
 pub fn read_items_or_rows<T: DeserializeOwned + FromRow>(
     headers: &HeaderMap,
     body: &Bytes,
@@ -76,13 +76,21 @@ pub fn read_items_or_rows<T: DeserializeOwned + FromRow>(
     if media_type(headers) == rows::CSV {
         return rows::read_rows(body);
     }
-    read_items(headers, body)
+    read_by_type(headers, body, Breather::giving_way_every(BREATH))
 }
 
 /// Reads the items of a body by its content type.
 pub fn read_items<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: &Bytes,
+) -> Result<Batch<T>, Problem> {
+    read_by_type(headers, body, Breather::every(BREATH))
+}
+
+fn read_by_type<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: &Bytes,
+    breather: Breather,
 ) -> Result<Batch<T>, Problem> {
     const ALLOWED: &str = "application/json, application/x-ndjson";
     match media_type(headers).as_str() {
@@ -91,7 +99,7 @@ pub fn read_items<T: DeserializeOwned>(
             shape: Shape::One,
             items: vec![Ok((read_json(body)?, body.clone()))],
         }),
-        "application/x-ndjson" => read_lines(body),
+        "application/x-ndjson" => read_lines(body, breather),
         _ => Err(Problem::content_type(ALLOWED)),
     }
 }
@@ -118,7 +126,10 @@ fn read_array<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
     })
 }
 
-fn read_lines<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
+fn read_lines<T: DeserializeOwned>(
+    body: &Bytes,
+    mut breather: Breather,
+) -> Result<Batch<T>, Problem> {
     let lines: Vec<&[u8]> = body
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.trim_ascii().is_empty())
@@ -127,7 +138,6 @@ fn read_lines<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
     if lines.len() > MAX_ITEMS {
         return Err(Problem::too_many_items(MAX_ITEMS));
     }
-    let mut breather = Breather::every(BREATH);
     let read = |line: &[u8]| {
         breather.item();
         let bytes = body.slice_ref(line);

@@ -245,7 +245,12 @@ async fn follow(
         let newest_ms = records.last().map(|record| record.append_time_ms);
         for records in records.chunks(TURN) {
             apply_all(cache, topic, partition, records, &instruments)?;
-            scheduling::breathe();
+            // A full turn of persons is an import's; the effect of facts is waited for (X2).
+            if topic == StatusTopic::Persons && records.len() == TURN {
+                scheduling::front_line::give_way();
+            } else {
+                scheduling::breathe();
+            }
             if has_caught_up {
                 let now = Timestamp::now();
                 // What was appended together has one age.

@@ -192,6 +192,7 @@ fn start_core<Q: Quick>(number: usize, service: Service<Q>) -> io::Result<Core> 
     thread::Builder::new()
         .name(format!("front-line-{number}"))
         .spawn(move || {
+            scheduling::front_line::join(number);
             if let Err(error) = scheduling::wake_promptly() {
                 tracing::warn!(%error, "lookups wait for other threads' slices");
             }
@@ -259,6 +260,7 @@ impl<Q: Quick> Service<Q> {
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, std::convert::Infallible> {
         if let Some(answer) = self.quick.answer(&request) {
+            scheduling::front_line::answered();
             return Ok(answer.map(|bytes| AnswerBody::Ready(Some(bytes))));
         }
         let is_heavy = self.quick.is_heavy(&request);

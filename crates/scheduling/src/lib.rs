@@ -4,6 +4,8 @@
 //! that works through an import uses all there is, and nobody waits for its next microsecond. Both can say so without any
 //! privilege; docs/decisions/0016 has what that changes. Threads inherit what their creator has said.
 
+pub mod front_line;
+
 use std::io;
 
 use rustix::process::{getpriority_process, setpriority_process};
@@ -54,11 +56,12 @@ pub fn breathe() {
     std::thread::yield_now();
 }
 
-/// Breathes once in so many items of a long row.
+/// Lets others go first once in so many items of a long row.
 #[derive(Debug)]
 pub struct Breather {
     every: u32,
     left: u32,
+    pause: fn(),
 }
 
 impl Breather {
@@ -67,15 +70,29 @@ impl Breather {
         Self {
             every: items,
             left: items,
+            pause: breathe,
+        }
+    }
+
+    /// [Gives way](front_line::give_way) to the front line at every so many items: for rows that nobody waits for.
+    pub const fn giving_way_every(items: u32) -> Self {
+        Self {
+            pause: front_line::give_way,
+            ..Self::every(items)
         }
     }
 
     /// One item is done.
     pub fn item(&mut self) {
-        self.left = self.left.saturating_sub(1);
+        self.items(1);
+    }
+
+    /// So many items are done.
+    pub fn items(&mut self, count: u32) {
+        self.left = self.left.saturating_sub(count);
         if self.left == 0 {
             self.left = self.every;
-            breathe();
+            (self.pause)();
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn read_rows<T: FromRow>(body: &Bytes) -> Result<Batch<T>, Problem> {
         .clone();
     let mut items = Vec::new();
     let mut record = StringRecord::new();
-    let mut breather = Breather::every(BREATH);
+    let mut breather = Breather::giving_way_every(BREATH);
     loop {
         match reader.read_record(&mut record) {
             Ok(false) => break,

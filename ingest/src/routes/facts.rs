@@ -49,7 +49,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares: HashMap<Partition, Share> = HashMap::new();
     let mut changes: HashMap<PersonId, u16> = HashMap::new();
-    let mut breather = Breather::every(bulk::BREATH);
+    let mut breather = Breather::giving_way_every(bulk::BREATH);
     for (index, item) in batch.items.into_iter().enumerate() {
         breather.item();
         let ready = item.and_then(|(form, _)| {

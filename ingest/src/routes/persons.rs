@@ -39,7 +39,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut by_partition: HashMap<Partition, (Vec<Record>, Vec<usize>)> = HashMap::new();
     let mut seen: HashMap<PersonId, u128> = HashMap::with_capacity(batch.items.len());
-    let mut breather = Breather::every(bulk::BREATH);
+    let mut breather = Breather::giving_way_every(bulk::BREATH);
     let mut read = Vec::with_capacity(batch.items.len());
     for item in batch.items {
         breather.item();
@@ -135,7 +135,7 @@ fn residents(
     for persons in persons.chunks(bulk::BREATH as usize) {
         let each = |resident| residents.push(resident);
         ingest.cache.get_each(persons, now, each);
-        scheduling::breathe();
+        scheduling::front_line::give_way();
     }
     residents
 }

@@ -192,6 +192,46 @@ pub(super) fn records(
     Ok(records)
 }
 
+/// Visits the records of a body by offset and key, and whether each is a tombstone, and takes them apart no further.
+pub(super) fn for_each_key<E: From<BatchError>>(
+    header: &BatchHeader,
+    mut body: &[u8],
+    mut visit: impl FnMut(Offset, Option<&[u8]>, bool) -> Result<(), E>,
+) -> Result<(), E> {
+    for _ in 0..header.count {
+        let (delta, key, is_tombstone) = skip_record(&mut body)?;
+        visit(header.base + u64::from(delta), key, is_tombstone)?;
+    }
+    Ok(())
+}
+
+/// Leaves what follows a record; answers its offset delta, its key, and whether it is a tombstone.
+fn skip_record<'b>(body: &mut &'b [u8]) -> Result<(u32, Option<&'b [u8]>, bool), BatchError> {
+    let short = |_| BatchError::Body;
+    let delta = body.try_get_u32_le().map_err(short)?;
+    let key = skip_optional(body)?;
+    let is_tombstone = skip_optional(body)?.is_none();
+    for _ in 0..body.try_get_u8().map_err(short)? {
+        let name_length = body.try_get_u8().map_err(short)?;
+        skip(body, usize::from(name_length))?;
+        let value_length = body.try_get_u32_le().map_err(short)?;
+        skip(body, value_length as usize)?;
+    }
+    Ok((delta, key, is_tombstone))
+}
+
+/// Leaves what follows an optional field; answers its bytes.
+fn skip_optional<'b>(body: &mut &'b [u8]) -> Result<Option<&'b [u8]>, BatchError> {
+    match body.try_get_u32_le().map_err(|_| BatchError::Body)? {
+        NONE => Ok(None),
+        length => skip(body, length as usize).map(Some),
+    }
+}
+
+fn skip<'b>(body: &mut &'b [u8], length: usize) -> Result<&'b [u8], BatchError> {
+    body.split_off(..length).ok_or(BatchError::Body)
+}
+
 fn put_optional(bytes: &mut Vec<u8>, field: Option<&Bytes>) {
     match field {
         Some(field) => {
@@ -258,6 +298,13 @@ mod tests {
             let bytes = Bytes::from(build(&input, base));
             let header = verify(&bytes).unwrap();
             let output = records(&header, bytes.slice(HEADER_LENGTH..)).unwrap();
+            let mut keys = Vec::new();
+            for_each_key(&header, &bytes[HEADER_LENGTH..], |offset, key, is_tombstone| {
+                keys.push((offset, key.map(Bytes::copy_from_slice), is_tombstone));
+                Ok::<_, BatchError>(())
+            }).unwrap();
+            let as_keys = |record: &StoredRecord| (record.offset, record.record.key.clone(), record.record.value.is_none());
+            prop_assert_eq!(keys, output.iter().map(as_keys).collect::<Vec<_>>());
             prop_assert!(output.iter().map(|r| r.offset).eq(base..base + input.len() as u64));
             prop_assert_eq!(output.into_iter().map(|r| r.record).collect::<Vec<_>>(), input);
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uncached_file::{UncachedReader, UncachedWriter};
 
-use super::batch::{self, BatchBuilder, BatchHeader, HEADER_LENGTH};
+use super::batch::{self, BatchBuilder, BatchError, BatchHeader, HEADER_LENGTH};
 use super::committer::now_ms;
 use super::partition::PartitionLog;
 use super::segment::Segment;
@@ -121,7 +121,8 @@ fn rewrite(
             .map_err(LogError::io(context.clone()))
     };
     for segment in run {
-        for_each_batch(segment, limits, |header, batch| {
+        for_each_batch(segment, limits, |header, body| {
+            let batch = batch::records(header, body)?;
             let mut builder = BatchBuilder::new(joined, header.body_length as usize);
             for record in batch.iter().filter(|record| keeps(record)) {
                 builder.push(record.offset, &record.record);
@@ -159,19 +160,37 @@ fn rewrite(
     Ok(segment)
 }
 
-/// Visits each batch of a segment. Other threads may go first between them. It is read past the page cache, which serves the
+/// Why a visit to a batch ended early.
+pub(super) enum VisitError {
+    Log(LogError),
+    Batch(BatchError),
+}
+
+impl From<LogError> for VisitError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<BatchError> for VisitError {
+    fn from(error: BatchError) -> Self {
+        Self::Batch(error)
+    }
+}
+
+/// Visits the header and body of each batch of a segment. Other threads may go first between them. It is read past the page cache, which serves the
 /// readers of the log's end.
 pub(super) fn for_each_batch(
     segment: &Segment,
     limits: &Limits<'_>,
-    mut visit: impl FnMut(&BatchHeader, Vec<StoredRecord>) -> Result<(), LogError>,
+    mut visit: impl FnMut(&BatchHeader, Bytes) -> Result<(), VisitError>,
 ) -> Result<(), LogError> {
     let context = || format!("read {}", segment.path.display());
     let mut file = UncachedReader::open(&segment.path, PART).map_err(LogError::io(context()))?;
     let size = segment.size();
     let mut position = 0;
     while position < size {
-        let damaged = |error: batch::BatchError| LogError::Damaged {
+        let damaged = |error: BatchError| LogError::Damaged {
             file: segment.path.clone(),
             position,
             offset: segment.base,
@@ -187,10 +206,12 @@ pub(super) fn for_each_batch(
         let header = BatchHeader::parse(&read(HEADER_LENGTH)?).map_err(damaged)?;
         let bytes = Bytes::from(read(header.total_length())?);
         let header = batch::verify(&bytes).map_err(damaged)?;
-        let records = batch::records(&header, bytes.slice(HEADER_LENGTH..)).map_err(damaged)?;
-        visit(&header, records)?;
+        visit(&header, bytes.slice(HEADER_LENGTH..)).map_err(|error| match error {
+            VisitError::Log(error) => error,
+            VisitError::Batch(error) => damaged(error),
+        })?;
         limits.go_on()?;
-        scheduling::breathe();
+        scheduling::front_line::give_way();
         position += header.total_length() as u64;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use scheduling::Breather;
 use tokio::sync::watch;
 
 use super::batch::{self, BatchError, BatchHeader, HEADER_LENGTH};
@@ -17,6 +18,8 @@ use crate::record::{Offset, StoredRecord};
 
 /// Bytes read from a segment at a time.
 const CHUNK: usize = 1 << 20;
+/// Records taken apart between two places where others may go first.
+const BREATH: u32 = 500;
 
 pub(super) struct LocalReader {
     log: Arc<PartitionLog>,
@@ -163,6 +166,7 @@ fn read_chunk(
     }
     let mut records = Vec::new();
     let mut reached = from;
+    let mut breather = Breather::giving_way_every(BREATH);
     let mut at = 0;
     while at < bytes.len() {
         let header = match batch::verify(&bytes[at..]) {
@@ -182,6 +186,7 @@ fn read_chunk(
             continue;
         }
         let batch = batch::records(&header, body).map_err(|e| damaged(&place, at, reached, e))?;
+        breather.items(header.count);
         records.extend(batch.into_iter().filter(|record| record.offset >= from));
     }
     let behind = Place {

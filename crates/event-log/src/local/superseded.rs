@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use scheduling::Breather;
 
+use super::batch;
 use super::buckets::{self, Buckets, Keyed};
 use super::compaction::{Limits, for_each_batch};
 use super::segment::Segment;
 use crate::error::LogError;
-use crate::record::{Offset, StoredRecord};
+use crate::record::Offset;
 
 /// A partition is rewritten once this share of its closed records has been superseded.
 const WORTHWHILE: f64 = 0.3;
@@ -157,19 +158,26 @@ pub(super) fn find(
     // Fills some of the buckets; answers how many records the closed segments hold, of all keys and none.
     let fill = |buckets: &mut Buckets, numbers: Range<u64>| {
         let mut records = 0;
+        let mut breather = Breather::giving_way_every(BREATH);
         for segment in closed.iter().chain([active]) {
             let is_closed = !Arc::ptr_eq(segment, active);
-            for_each_batch(segment, limits, |_, batch| {
-                records += u64::from(is_closed) * batch.len() as u64;
-                for record in batch
-                    .iter()
-                    .filter_map(|record| keyed(record, tombstones_kept_ms))
-                {
+            for_each_batch(segment, limits, |header, body| {
+                records += u64::from(is_closed) * u64::from(header.count);
+                let has_expired = header.append_time_ms < tombstones_kept_ms;
+                batch::for_each_key(header, &body, |offset, key, is_tombstone| {
+                    breather.item();
+                    let Some(key) = key else { return Ok(()) };
+                    let record = Keyed {
+                        hash: buckets::hash(key),
+                        offset,
+                        is_tombstone,
+                        is_expired: is_tombstone && has_expired,
+                    };
                     if numbers.contains(&buckets.number_of(&record)) {
                         buckets.push(record)?;
                     }
-                }
-                Ok(())
+                    Ok(())
+                })
             })?;
         }
         Ok::<_, LogError>(records)
@@ -200,17 +208,6 @@ pub(super) fn find(
     Ok(Some(found))
 }
 
-fn keyed(record: &StoredRecord, tombstones_kept_ms: i64) -> Option<Keyed> {
-    let key = record.record.key.as_ref()?;
-    let is_tombstone = record.record.value.is_none();
-    Some(Keyed {
-        hash: buckets::hash(key),
-        offset: record.offset,
-        is_tombstone,
-        is_expired: is_tombstone && record.append_time_ms < tombstones_kept_ms,
-    })
-}
-
 /// Marks what goes of a bucket's records. The map is given so that its memory serves every bucket.
 fn look(
     records: Vec<Keyed>,
@@ -219,7 +216,7 @@ fn look(
 ) -> Counted {
     let mut counted = Counted::default();
     let mut go = |offset| counted.gone += u64::from(found.mark(offset));
-    let mut breather = Breather::every(BREATH);
+    let mut breather = Breather::giving_way_every(BREATH);
     for record in records {
         if let Some(earlier) = newest.insert(record.hash, record) {
             go(earlier.offset);
