@@ -6,7 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, header};
+use axum::http::header;
+use http_service::Headers;
 use scan_model::{ScanKind, SiteRef};
 use serde::{Deserialize, Serialize};
 
@@ -157,7 +158,8 @@ pub struct Caller {
     pub role: Role,
     /// Whether everything of it is synthetic.
     pub synthetic: bool,
-    rights: HashSet<Right>,
+    /// A few: looked through sooner than hashed.
+    rights: Vec<Right>,
     sites: HashSet<SiteRef>,
     rate: Option<Rate>,
 }
@@ -235,10 +237,10 @@ impl Authority {
     /// The caller behind a request, within its rate. Touches memory only (INV-2).
     ///
     /// The secret is hashed before it is compared, so the comparison's time says nothing of it.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<&Arc<Caller>, Problem> {
+    pub fn identify(&self, headers: &impl Headers) -> Result<&Arc<Caller>, Problem> {
         let secret = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+            .field(&header::AUTHORIZATION)
+            .and_then(|value| value.strip_prefix(b"Bearer "))
             .ok_or_else(Problem::unauthenticated)?;
         let hash = blake3::hash(secret);
         let caller = self
@@ -260,6 +262,7 @@ impl Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderMap;
     use scan_model::{SiteId, SiteKind};
 
     fn authority() -> Authority {

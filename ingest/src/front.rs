@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::http::{Method, Request, Response, header};
-use bytes::Bytes;
-use http_service::Quick;
+use axum::http::{Method, Request, header};
+use http_service::{Answer, Headers, Quick};
 use hyper::body::Incoming;
 
 use crate::routes::lookups;
@@ -18,12 +17,16 @@ const HEAVY_BODY: u64 = 16 << 10;
 pub struct Front(pub Arc<Ingest>);
 
 impl Quick for Front {
-    fn answer(&self, request: &Request<Incoming>) -> Option<Response<Bytes>> {
-        let code = request.uri().path().strip_prefix(CODES)?;
+    fn answer(&self, target: &str, headers: &impl Headers, body: &mut Vec<u8>) -> Option<Answer> {
+        let code = target.strip_prefix(CODES)?;
         // What is not plainly one code is the router's to judge.
-        let is_one =
-            request.method() == Method::GET && !code.contains(['/', '%']) && !code.is_empty();
-        is_one.then(|| lookups::answer_code(&self.0, request.headers(), code))
+        if code.is_empty() || code.contains(['/', '%', '?', '#']) {
+            return None;
+        }
+        Some(match lookups::answer_code(&self.0, headers, code, body) {
+            Ok(()) => Answer::Json,
+            Err(problem) => Answer::Refusal(problem.to_response()),
+        })
     }
 
     fn is_heavy(&self, request: &Request<Incoming>) -> bool {

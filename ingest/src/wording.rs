@@ -1,6 +1,7 @@
 //! What answers say, in Chinese and English (C10). Stable codes are not translated.
 
-use axum::http::{HeaderMap, header};
+use axum::http::header;
+use http_service::Headers;
 use scan_model::Category;
 
 /// A language of answers.
@@ -14,10 +15,10 @@ pub enum Language {
 
 impl Language {
     /// The language that a request asks for: the first of `Accept-Language` that is known.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &impl Headers) -> Self {
         let Some(asked) = headers
-            .get(header::ACCEPT_LANGUAGE)
-            .and_then(|v| v.to_str().ok())
+            .field(&header::ACCEPT_LANGUAGE)
+            .and_then(|value| str::from_utf8(value).ok())
         else {
             return Self::Chinese;
         };

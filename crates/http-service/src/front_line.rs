@@ -5,76 +5,33 @@
 //! one, as it may where the kernel spreads them by hash. A request stays on its connection's core: no task crosses threads,
 //! and nothing is shared between cores but what the service itself shares. Requests that a service calls heavy run on a
 //! runtime of their own, whose threads stand back, so that a large import delays no lookup behind it.
+//!
+//! A connection begins as a [`quick`] one: requests that the service answers from memory are read, answered and written in one
+//! go, many at once where they come so. The first that is not among them, and all that follow it, are hyper's and the router's.
+
+mod connection;
+mod head;
+pub mod quick;
+mod response;
+mod service;
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::thread;
 
 use axum::Router;
-use axum::body::Body as RouterBody;
-use axum::http::{Request, Response, StatusCode};
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{mpsc, oneshot};
-use tower::ServiceExt;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot, watch};
 
-/// What a service answers without waiting, and what it keeps away from the cores that do so.
-pub trait Quick: Send + Sync + 'static {
-    /// The answer to a request that needs nothing but memory (INV-2); nothing where the router is to answer.
-    fn answer(&self, request: &Request<Incoming>) -> Option<Response<Bytes>>;
-
-    /// Whether a request may keep a core busy for longer than a lookup may wait.
-    fn is_heavy(&self, request: &Request<Incoming>) -> bool;
-}
-
-/// A body that is there already, or one that the router gives.
-pub enum AnswerBody {
-    /// There already.
-    Ready(Option<Bytes>),
-    /// The router's.
-    Router(RouterBody),
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match &mut *self {
-            Self::Ready(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Router(body) => Pin::new(body).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Ready(bytes) => bytes.is_none(),
-            Self::Router(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Ready(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Self::Router(body) => body.size_hint(),
-        }
-    }
-}
+use self::connection::{After, QuickConnection};
+use self::quick::Quick;
+use self::service::Service;
 
 /// How far heavy requests stand back: where lookups want the core too, they have a tenth of it.
 const HEAVY_STANDS_BACK: u8 = 10;
@@ -212,6 +169,7 @@ async fn serve_connections<Q: Quick>(
     connections: Arc<AtomicUsize>,
 ) {
     let graceful = GracefulShutdown::new();
+    let (drain, draining) = watch::channel(());
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().pipeline_flush(true);
     while let Some(stream) = incoming.recv().await {
@@ -223,60 +181,41 @@ async fn serve_connections<Q: Quick>(
                 continue;
             }
         };
-        let service = service.clone();
-        let serve = service_fn(move |request| service.clone().serve(request));
-        let connection = builder.serve_connection(TokioIo::new(stream), serve);
-        let connection = graceful.watch(connection.into_owned());
+        let serving = serve_connection(
+            builder.clone(),
+            service.clone(),
+            stream,
+            draining.clone(),
+            graceful.watcher(),
+        );
         tokio::spawn(async move {
             let _place = place;
-            if let Err(error) = connection.await {
+            if let Err(error) = serving.await {
                 tracing::debug!(error, "a connection ended");
             }
         });
     }
+    drop(drain);
     graceful.shutdown().await;
 }
 
-/// What answers on every core.
-struct Service<Q> {
-    router: Router,
-    quick: Arc<Q>,
-    heavy: Handle,
-}
-
-impl<Q> Clone for Service<Q> {
-    fn clone(&self) -> Self {
-        Self {
-            router: self.router.clone(),
-            quick: Arc::clone(&self.quick),
-            heavy: self.heavy.clone(),
-        }
-    }
-}
-
-impl<Q: Quick> Service<Q> {
-    async fn serve(
-        self,
-        request: Request<Incoming>,
-    ) -> Result<Response<AnswerBody>, std::convert::Infallible> {
-        if let Some(answer) = self.quick.answer(&request) {
-            scheduling::front_line::answered();
-            return Ok(answer.map(|bytes| AnswerBody::Ready(Some(bytes))));
-        }
-        let is_heavy = self.quick.is_heavy(&request);
-        let answering = self.router.oneshot(request);
-        let answer = if is_heavy {
-            self.heavy.spawn(answering).await
-        } else {
-            Ok(answering.await)
-        };
-        Ok(match answer {
-            Ok(Ok(response)) => response.map(AnswerBody::Router),
-            Err(_) => {
-                let mut response = Response::new(AnswerBody::Ready(None));
-                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-                response
-            }
-        })
-    }
+/// Serves a connection; the watcher holds the drain up until it is gone.
+async fn serve_connection<Q: Quick>(
+    builder: auto::Builder<TokioExecutor>,
+    service: Service<Q>,
+    stream: TcpStream,
+    draining: watch::Receiver<()>,
+    watcher: Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let quick = QuickConnection::new(stream, Arc::clone(&service.quick));
+    let (stream, unread) = match quick.serve(draining).await? {
+        After::Closed => return Ok(()),
+        After::Others { stream, unread } => (stream, unread),
+    };
+    let (reader, writer) = stream.into_split();
+    let reader = tokio::io::AsyncReadExt::chain(io::Cursor::new(unread), reader);
+    let stream = tokio::io::join(reader, writer);
+    let serve = service_fn(move |request| service.clone().serve(request));
+    let connection = builder.serve_connection(TokioIo::new(stream), serve);
+    watcher.watch(connection.into_owned()).await
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http_service::read_json;
+use http_service::{Headers, read_json};
 use scan_model::{Ruleset, Timestamp};
 use serde::{Deserialize, Deserializer};
 
@@ -39,27 +39,20 @@ pub async fn by_code(
 ) -> Response {
     // A path that is not text holds no code.
     let code = code.map_or_else(|_| String::new(), |Path(code)| code);
-    answer_code(&ingest, &headers, &code).map(Body::from)
-}
-
-/// What `GET /v1/codes/{code}` answers.
-pub fn answer_code(
-    ingest: &Ingest,
-    headers: &HeaderMap,
-    code: &str,
-) -> axum::http::Response<Bytes> {
-    match look_up(ingest, headers, code) {
-        Ok(answer) => {
-            let mut response = axum::http::Response::new(answer);
-            let json = HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
-        }
-        Err(problem) => problem.to_response(),
+    let mut answer = Vec::with_capacity(ANSWER_ROOM);
+    match answer_code(&ingest, &headers, &code, &mut answer) {
+        Ok(()) => bulk::media(answer.into(), "application/json"),
+        Err(problem) => problem.into_response(),
     }
 }
 
-fn look_up(ingest: &Ingest, headers: &HeaderMap, code: &str) -> Result<Bytes, Problem> {
+/// Appends what `GET /v1/codes/{code}` answers, as JSON.
+pub fn answer_code(
+    ingest: &Ingest,
+    headers: &impl Headers,
+    code: &str,
+    answer: &mut Vec<u8>,
+) -> Result<(), Problem> {
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::LookUpCode)?;
     let now = Timestamp::now();
@@ -72,9 +65,8 @@ fn look_up(ingest: &Ingest, headers: &HeaderMap, code: &str) -> Result<Bytes, Pr
             let ruleset = ingest.ruleset.load();
             let context = context(ingest, &ruleset, now, language);
             let named = Named::Code(valid.payload);
-            Ok(in_buffer(|out| {
-                decision::write_answer(out, &valid.status, named, &context);
-            }))
+            decision::write_answer(answer, &valid.status, named, &context);
+            Ok(())
         }
         Err(refusal) => {
             ingest.instruments.lookups_refused(refusal).increment(1);
