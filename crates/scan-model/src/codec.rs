@@ -184,23 +184,43 @@ pub fn encode<R: WireRecord>(record: &R) -> Result<Vec<u8>, CodecError> {
 /// # Errors
 /// [`CodecError::Malformed`] where the record is larger than [`MAX_RECORD`], or this build does not know the version.
 pub fn encode_as<R: WireRecord>(record: &R, version: u8) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::with_capacity(128);
+    append_as(record, version, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Appends the wire form of a record; where that fails, what was appended before it stays, and nothing else.
+///
+/// # Errors
+/// As [`encode`].
+pub fn append<R: WireRecord>(record: &R, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    let before = bytes.len();
+    append_as(record, record.version(), bytes).inspect_err(|_| bytes.truncate(before))
+}
+
+fn append_as<R: WireRecord>(
+    record: &R,
+    version: u8,
+    bytes: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let before = bytes.len();
     if version > R::VERSION {
         let reason = format!("this build does not write version {version}");
         return Err(CodecError::Malformed { reason });
     }
-    let mut bytes = Vec::with_capacity(128);
     bytes.push(version);
-    bincode::encode_into_std_write(record, &mut bytes, configuration()).map_err(|error| {
+    bincode::encode_into_std_write(record, bytes, configuration()).map_err(|error| {
         CodecError::Malformed {
             reason: error.to_string(),
         }
     })?;
-    record.write_further_fields(version, &mut bytes);
-    if bytes.len() > MAX_RECORD {
-        let reason = format!("{} bytes are more than {MAX_RECORD}", bytes.len());
+    record.write_further_fields(version, bytes);
+    let length = bytes.len() - before;
+    if length > MAX_RECORD {
+        let reason = format!("{length} bytes are more than {MAX_RECORD}");
         return Err(CodecError::Malformed { reason });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The record of a wire form. Every byte must belong to it.

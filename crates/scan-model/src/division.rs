@@ -2,7 +2,7 @@
 //!
 //! The data files name their package, version and licence in their first lines.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// A division of Guangdong.
@@ -61,10 +61,13 @@ static GUANGDONG: LazyLock<HashMap<u32, Division>> = LazyLock::new(|| {
         .collect()
 });
 
-static HISTORICAL_COUNTIES: LazyLock<HashSet<u32>> = LazyLock::new(|| {
-    rows(include_str!("../data/gb2260_codes.csv"))
+/// In order.
+static HISTORICAL_COUNTIES: LazyLock<Vec<u32>> = LazyLock::new(|| {
+    let mut codes: Vec<u32> = rows(include_str!("../data/gb2260_codes.csv"))
         .filter_map(|columns| columns.first()?.parse().ok())
-        .collect()
+        .collect();
+    codes.sort_unstable();
+    codes
 });
 
 fn rows(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
@@ -75,7 +78,7 @@ fn rows(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
 
 /// Whether six digits are, or since 1980 were, a county-level GB/T 2260 code anywhere in China.
 pub fn is_historical_county(code: u32) -> bool {
-    HISTORICAL_COUNTIES.contains(&code)
+    HISTORICAL_COUNTIES.binary_search(&code).is_ok()
 }
 
 /// The division of Guangdong with this code.

@@ -168,10 +168,11 @@ impl Document {
                 return Err(DocumentError::IssueCount);
             }
         }
-        let number = number.trim().to_uppercase();
+        let number = upper_case(number.trim());
         let (issuer, number) = match kind {
             DocumentKind::ResidentId => {
-                (None, ResidentId::parse(&number, today)?.as_str().to_owned())
+                ResidentId::parse(&number, today)?;
+                (None, number)
             }
             DocumentKind::HongKongMacauPermit => (None, permit::hong_kong_macau(&number)?),
             DocumentKind::TaiwanPermit => (None, permit::taiwan(&number)?),
@@ -208,12 +209,17 @@ impl Document {
     }
 
     /// Kind, issuer and normalised number, as the keyed hash reads them.
-    pub(crate) fn identity_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.number.len() + 4);
-        bytes.push(self.kind.tag());
-        bytes.extend_from_slice(&self.issuer.unwrap_or([b'-'; 3]));
-        bytes.extend_from_slice(self.number.as_bytes());
-        bytes
+    pub(crate) fn identity_parts(&self) -> ([u8; 4], &[u8]) {
+        let [a, b, c] = self.issuer.unwrap_or([b'-'; 3]);
+        ([self.kind.tag(), a, b, c], self.number.as_bytes())
+    }
+}
+
+fn upper_case(number: &str) -> String {
+    if number.is_ascii() {
+        number.to_ascii_uppercase()
+    } else {
+        number.to_uppercase()
     }
 }
 

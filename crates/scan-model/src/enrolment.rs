@@ -1,9 +1,11 @@
 //! A person as the external identity service reports them (P7, P8).
 
+use std::borrow::Cow;
+
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::mask::{MaskedName, MaskedPhone};
+use crate::mask::{MaskedName, MaskedPhone, is_han};
 use crate::person::Identity;
 use crate::time::Timestamp;
 
@@ -63,11 +65,16 @@ pub struct Enrolment {
 
 /// A name in the one form in which names are compared (P2): trimmed, hyphens as spaces, upper case, words sorted so
 /// that surname and given name may be swapped.
-pub fn normalise_name(name: &str) -> String {
-    let upper = name.trim().replace('-', " ").to_uppercase();
+pub fn normalise_name(name: &str) -> Cow<'_, str> {
+    let name = name.trim();
+    // Chinese characters have no case, and a name of nothing else is one word.
+    if name.chars().all(is_han) {
+        return Cow::Borrowed(name);
+    }
+    let upper = name.replace('-', " ").to_uppercase();
     let mut words: Vec<&str> = upper.split_whitespace().collect();
     words.sort_unstable();
-    words.join(" ")
+    Cow::Owned(words.join(" "))
 }
 
 #[cfg(test)]
@@ -81,5 +88,7 @@ mod tests {
             normalise_name("Smith Anne Marie")
         );
         assert_ne!(normalise_name("ANN SMITH"), normalise_name("ANNE SMITH"));
+        assert_eq!(normalise_name(" 张伟 "), "张伟");
+        assert_eq!(normalise_name("张伟 a-b"), "A B 张伟");
     }
 }

@@ -46,16 +46,21 @@ impl MaskedName {
     /// Masks a name: Chinese names show their first character and a star for each further one (at most four);
     /// a single character shows nothing of itself; any other script shows its first letter and three stars.
     pub fn of(name: &str) -> Result<Self, MaskError> {
-        let name = name.trim();
-        if name.chars().count() > 100 {
-            return Err(MaskError::LongName);
+        let (mut first, mut letters, mut has_han) = (None, 0_usize, false);
+        for (count, c) in name.trim().chars().enumerate() {
+            if count == 100 {
+                return Err(MaskError::LongName);
+            }
+            let is_han = is_han(c);
+            has_han |= is_han;
+            // The middle dot of transliterated names is punctuation, not a letter.
+            if is_han || c.is_alphanumeric() {
+                first = first.or(Some(c));
+                letters += 1;
+            }
         }
-        let is_han = name.chars().any(is_han);
-        // The middle dot of transliterated names is punctuation, not a letter.
-        let mut letters = name.chars().filter(|c| c.is_alphanumeric());
-        let first = letters.next().ok_or(MaskError::EmptyName)?;
-        let rest = letters.count();
-        Ok(match (is_han, rest) {
+        let first = first.ok_or(MaskError::EmptyName)?;
+        Ok(match (has_han, letters - 1) {
             (_, 0) => Self { shown: 0, stars: 1 },
             (true, rest) => Self {
                 shown: first as u32,
@@ -99,7 +104,9 @@ impl MaskedPhone {
 
     /// The mask, and country code and national digits in one normal form, for keyed hashing.
     pub fn read(phone: &str) -> Result<(Self, String), MaskError> {
-        let (country, digits) = split_phone(phone)?;
+        let (country, normal) = split_phone(phone)?;
+        let digits = &normal[1 + country.len()..];
+        let country = country.parse().map_err(|_| MaskError::Phone)?;
         let count = digits.len();
         let leading_digits = ((count - 4) / 2).min(3);
         let trailing_digits = (count - 4 - leading_digits).min(4);
@@ -110,7 +117,7 @@ impl MaskedPhone {
             trailing: number(&digits[count - trailing_digits..]),
             trailing_digits: trailing_digits as u8,
         };
-        Ok((masked, format!("+{country}{digits}")))
+        Ok((masked, normal))
     }
 
     /// 39 bits: country 10, leading 10 + 2, trailing 14 + 3.
@@ -167,7 +174,8 @@ fn upper_case(letter: char) -> char {
     }
 }
 
-fn is_han(c: char) -> bool {
+/// Whether a character is a Chinese one, which has no case and is a letter.
+pub(crate) fn is_han(c: char) -> bool {
     matches!(c as u32, 0x3007 | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xF900..=0xFAFF | 0x20000..=0x3FFFF)
 }
 
@@ -175,18 +183,15 @@ fn number(digits: &str) -> u16 {
     digits.parse().unwrap_or(0)
 }
 
-fn split_phone(phone: &str) -> Result<(u16, String), MaskError> {
+/// The country code, and the whole number as + and digits.
+fn split_phone(phone: &str) -> Result<(&str, String), MaskError> {
     let phone = phone.trim();
-    let digits_of = |text: &str| -> Result<String, MaskError> {
-        let kept: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
-        let valid = (5..=14).contains(&kept.len()) && kept.bytes().all(|b| b.is_ascii_digit());
-        valid.then_some(kept).ok_or(MaskError::Phone)
-    };
     let Some(international) = phone.strip_prefix('+') else {
-        let digits = digits_of(phone)?;
+        let normal = join_phone("86", phone)?;
+        let digits = &normal["+86".len()..];
         let is_mainland_mobile = digits.len() == 11 && digits.starts_with('1');
         return is_mainland_mobile
-            .then_some((86, digits))
+            .then_some(("86", normal))
             .ok_or(MaskError::Phone);
     };
     let (country, rest) = match international.split_once([' ', '-']) {
@@ -202,10 +207,18 @@ fn split_phone(phone: &str) -> Result<(u16, String), MaskError> {
     if !is_country {
         return Err(MaskError::Phone);
     }
-    Ok((
-        country.parse().map_err(|_| MaskError::Phone)?,
-        digits_of(rest)?,
-    ))
+    Ok((country, join_phone(country, rest)?))
+}
+
+fn join_phone(country: &str, digits: &str) -> Result<String, MaskError> {
+    let mut normal = String::with_capacity(1 + country.len() + digits.len());
+    normal.push('+');
+    normal.push_str(country);
+    let before = normal.len();
+    normal.extend(digits.chars().filter(|c| !matches!(c, ' ' | '-')));
+    let digits = &normal[before..];
+    let valid = (5..=14).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    valid.then_some(normal).ok_or(MaskError::Phone)
 }
 
 #[cfg(test)]

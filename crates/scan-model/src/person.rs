@@ -89,7 +89,8 @@ impl PersonKey {
 
     /// The identity behind a document.
     pub fn identify(&self, document: &Document) -> Identity {
-        let hash = blake3::keyed_hash(&self.hash_key, &document.identity_bytes());
+        let (kind, number) = document.identity_parts();
+        let hash = keyed_hash(&self.hash_key, &[&kind, number]);
         let mut rest = hash.as_bytes().as_slice();
         let id = take(&mut rest).map_or(0, u64::from_le_bytes);
         let check = take(&mut rest).map_or(0, u128::from_le_bytes);
@@ -101,13 +102,25 @@ impl PersonKey {
 
     /// A keyed hash of any other identifying text, such as a phone number or an operator's name.
     pub fn hash_text(&self, purpose: &str, text: &str) -> u64 {
-        let mut input = Vec::with_capacity(8 + purpose.len() + text.len());
-        input.extend_from_slice(&(purpose.len() as u64).to_le_bytes());
-        input.extend_from_slice(purpose.as_bytes());
-        input.extend_from_slice(text.as_bytes());
-        let hash = blake3::keyed_hash(&self.text_key, &input);
+        let length = (purpose.len() as u64).to_le_bytes();
+        let parts = [&length, purpose.as_bytes(), text.as_bytes()];
+        let hash = keyed_hash(&self.text_key, &parts);
         take(&mut hash.as_bytes().as_slice()).map_or(0, u64::from_le_bytes)
     }
+}
+
+/// The keyed hash of some parts one after the other; short ones are put together without an allocation.
+fn keyed_hash(key: &[u8; 32], parts: &[&[u8]]) -> blake3::Hash {
+    let mut short = [0; 128];
+    let mut length = 0;
+    for part in parts {
+        let Some(place) = short.get_mut(length..length + part.len()) else {
+            return blake3::keyed_hash(key, &parts.concat());
+        };
+        place.copy_from_slice(part);
+        length += part.len();
+    }
+    blake3::keyed_hash(key, &short[..length])
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -167,7 +180,10 @@ mod tests {
         let key = PersonKey::new(&[7; 32]);
         let document = document("H00000001");
         let identity = key.identify(&document);
-        let output: [u8; 24] = extended(&key.hash_key, &[&document.identity_bytes()]);
+        let output: [u8; 24] = extended(
+            &key.hash_key,
+            &[&document.identity_parts().0, document.identity_parts().1],
+        );
         assert_eq!(identity.person.0.to_le_bytes(), output[..8]);
         assert_eq!(identity.check.to_le_bytes(), output[8..]);
         let length = 4_u64.to_le_bytes();

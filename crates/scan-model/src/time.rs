@@ -3,6 +3,7 @@
 //! Mainland China has kept UTC+8 without daylight saving since 1991, so days and hours are plain
 //! arithmetic here; only parsing and printing go through a calendar library.
 
+use std::cell::Cell;
 use std::fmt;
 
 use bincode::{Decode, Encode};
@@ -14,6 +15,11 @@ pub const SHANGHAI_OFFSET_MS: i64 = 8 * HOUR_MS;
 pub const HOUR_MS: i64 = 3_600_000;
 /// Milliseconds in a day.
 pub const DAY_MS: i64 = 24 * HOUR_MS;
+
+thread_local! {
+    /// A day since the epoch in Asia/Shanghai and its date: a batch asks for the same one again and again.
+    static LAST_DATE: Cell<(i64, (i16, i8, i8))> = const { Cell::new((0, (1970, 1, 1))) };
+}
 
 /// An instant: milliseconds since the Unix epoch, UTC.
 #[derive(
@@ -112,10 +118,17 @@ impl Timestamp {
 
     /// The Asia/Shanghai calendar date of this instant: year, month, day.
     pub fn shanghai_date(self) -> (i16, i8, i8) {
-        jiff::Timestamp::from_millisecond(self.0).map_or((1970, 1, 1), |instant| {
+        let day = self.0.saturating_add(SHANGHAI_OFFSET_MS).div_euclid(DAY_MS);
+        let (last, date) = LAST_DATE.get();
+        if last == day {
+            return date;
+        }
+        let date = jiff::Timestamp::from_millisecond(self.0).map_or((1970, 1, 1), |instant| {
             let date = jiff::tz::offset(8).to_datetime(instant).date();
             (date.year(), date.month(), date.day())
-        })
+        });
+        LAST_DATE.set((day, date));
+        date
     }
 
     /// The Asia/Shanghai calendar year of this instant.

@@ -1,15 +1,16 @@
 //! Enrolment (P8): one by one and in bulk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use event_log::{Partition, Record, partition_for};
 use futures::future::join_all;
-use scan_model::codec::{self, CodecError};
+use scan_model::codec::{self, WireRecord};
 use scan_model::{Alias, Enrolment, Identity, PersonId, Timestamp};
 use scheduling::Breather;
 use status_cache::PersonStatus;
@@ -37,7 +38,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let now = Timestamp::now();
     let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
-    let mut by_partition: HashMap<Partition, (Vec<Record>, Vec<usize>)> = HashMap::new();
+    let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
     let mut seen: HashMap<PersonId, u128> = HashMap::with_capacity(batch.items.len());
     let mut breather = Breather::giving_way_every(bulk::BREATH);
     let mut read = Vec::with_capacity(batch.items.len());
@@ -55,39 +56,33 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             if let Some(known) = resident {
                 enrolment.change = known.version.wrapping_add(1);
             }
-            let mut put = |id: PersonId, value: Result<Vec<u8>, CodecError>| {
-                let value = value.map_err(|error| Problem::malformed(error.to_string()))?;
-                let record = Record::keyed(id.0.to_be_bytes().to_vec(), value);
-                let partition = partition_for(id.0, ingest.partitions);
-                let (records, indices) = by_partition.entry(partition).or_default();
-                records.push(record);
-                indices.push(index);
-                Ok(())
-            };
+            let partition_of = |id: PersonId| partition_for(id.0, ingest.partitions);
             if let Some(alias) = alias {
-                put(alias.identity.person, codec::encode(&alias))?;
+                let id = alias.identity.person;
+                let share = shares.entry(partition_of(id)).or_default();
+                share.put(id, &alias, index)?;
             }
-            put(person, codec::encode(&enrolment))?;
+            let share = shares.entry(partition_of(person)).or_default();
+            share.put(person, &enrolment, index)?;
             Ok(person)
         }));
     }
-    let appends = by_partition
-        .into_iter()
-        .map(|(partition, (records, indices))| async move {
-            let count = records.len() as u64;
-            match ingest.log.append(PERSONS, partition, records).await {
-                Ok(appended) => {
-                    let last = appended.last;
-                    ingest
-                        .feed
-                        .wait_applied(PERSONS, partition, last, APPLY_WAIT)
-                        .await;
-                    ingest.instruments.persons.increment(count);
-                    None
-                }
-                Err(error) => Some((indices, problem::from_log(&error))),
+    let appends = shares.into_iter().map(|(partition, share)| async move {
+        let (records, indices) = share.into_records();
+        let count = records.len() as u64;
+        match ingest.log.append(PERSONS, partition, records).await {
+            Ok(appended) => {
+                let last = appended.last;
+                ingest
+                    .feed
+                    .wait_applied(PERSONS, partition, last, APPLY_WAIT)
+                    .await;
+                ingest.instruments.persons.increment(count);
+                None
             }
-        });
+            Err(error) => Some((indices, problem::from_log(&error))),
+        }
+    });
     for (indices, problem) in join_all(appends).await.into_iter().flatten() {
         for index in indices {
             outcomes[index] = Err(problem.clone());
@@ -102,6 +97,45 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         .map(|outcome| outcome.map(|person| format!(r#"{{"person":"{person}"}}"#)))
         .collect();
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
+}
+
+/// A partition's share of a batch, keys and values one after the other in one piece of memory.
+#[derive(Default)]
+struct Share {
+    bytes: Vec<u8>,
+    /// Where each record ends.
+    ends: Vec<usize>,
+    /// Of each record, its item's place in the batch.
+    indices: Vec<usize>,
+}
+
+/// Bytes of a record's key.
+const KEY: usize = size_of::<PersonId>();
+
+impl Share {
+    fn put(&mut self, id: PersonId, record: &impl WireRecord, index: usize) -> Result<(), Problem> {
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(&id.0.to_be_bytes());
+        codec::append(record, &mut self.bytes).map_err(|error| {
+            self.bytes.truncate(before);
+            Problem::malformed(error.to_string())
+        })?;
+        self.ends.push(self.bytes.len());
+        self.indices.push(index);
+        Ok(())
+    }
+
+    fn into_records(self) -> (Vec<Record>, Vec<usize>) {
+        let bytes = Bytes::from(self.bytes);
+        let mut start = 0;
+        let record = |end| {
+            let key = bytes.slice(start..start + KEY);
+            let value = bytes.slice(start + KEY..end);
+            start = end;
+            Record::keyed(key, value)
+        };
+        (self.ends.into_iter().map(record).collect(), self.indices)
+    }
 }
 
 /// An item as an enrolment, with the alias to be appended before it where its document renews another.
