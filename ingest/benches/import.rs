@@ -54,12 +54,12 @@ fn main() -> anyhow::Result<()> {
 
 fn read(headers: &HeaderMap, body: &Bytes, key: &PersonKey) -> anyhow::Result<Vec<Vec<u8>>> {
     let now = Timestamp::now();
-    let batch = bulk::read_items_or_rows::<PersonForm>(headers, body)
-        .map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
+    let read = |form: PersonForm| form.into_enrolment(key, now);
+    let batch =
+        bulk::read_import(headers, body, read).map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
     let mut records = Vec::with_capacity(batch.items.len());
     for item in batch.items {
-        let enrolment = item.and_then(|(form, _)| form.into_enrolment(key, now));
-        let enrolment = enrolment.map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
+        let enrolment = item.map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
         records.push(codec::encode(&enrolment)?);
     }
     Ok(records)

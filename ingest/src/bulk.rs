@@ -68,15 +68,34 @@ pub fn media_type(headers: &HeaderMap) -> String {
         .to_ascii_lowercase()
 }
 
-/// Reads the items of an import: what [`read_items`] reads, and CSV. Nobody waits for an import, so it gives way to lookups.
-pub fn read_items_or_rows<T: DeserializeOwned + FromRow>(
+/// An import's items, each made into what is wanted of it or refused.
+pub struct Import<T> {
+    /// The shape.
+    pub shape: Shape,
+    /// The items.
+    pub items: Vec<Result<T, Problem>>,
+}
+
+/// Reads the items of an import, as [`read_items`] does or from CSV, and makes each into what is wanted of it. Nobody waits for an
+/// import, so it gives way to lookups.
+pub fn read_import<T: DeserializeOwned + FromRow, U>(
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<Batch<T>, Problem> {
+    mut make: impl FnMut(T) -> Result<U, Problem>,
+) -> Result<Import<U>, Problem> {
     if media_type(headers) == rows::CSV {
-        return rows::read_rows(body);
+        return rows::read_rows(body, make);
     }
-    read_by_type(headers, body, Breather::giving_way_every(BREATH))
+    let batch = read_by_type(headers, body, Breather::giving_way_every(BREATH))?;
+    let mut breather = Breather::giving_way_every(BREATH);
+    let make = |item: Result<(T, Bytes), Problem>| {
+        breather.item();
+        item.and_then(|(form, _)| make(form))
+    };
+    Ok(Import {
+        shape: batch.shape,
+        items: batch.items.into_iter().map(make).collect(),
+    })
 }
 
 /// Reads the items of a body by its content type.

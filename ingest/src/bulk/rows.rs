@@ -11,7 +11,7 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{BREATH, Batch, MAX_ITEMS, Shape};
+use super::{BREATH, Import, MAX_ITEMS, Shape};
 use crate::problem::Problem;
 
 /// The media type of CSV.
@@ -26,11 +26,14 @@ pub trait FromRow: Sized {
     fn from_row(row: Self::Row) -> Self;
 }
 
-/// Reads the items of a CSV body.
+/// Reads the items of a CSV body, and makes each into what is wanted of it.
 ///
 /// # Errors
 /// Where there is no header, or more rows than one request takes.
-pub fn read_rows<T: FromRow>(body: &Bytes) -> Result<Batch<T>, Problem> {
+pub fn read_rows<T: FromRow, U>(
+    body: &Bytes,
+    mut make: impl FnMut(T) -> Result<U, Problem>,
+) -> Result<Import<U>, Problem> {
     let mut reader = ReaderBuilder::new().from_reader(body.as_ref());
     let header = reader
         .headers()
@@ -44,7 +47,7 @@ pub fn read_rows<T: FromRow>(body: &Bytes) -> Result<Batch<T>, Problem> {
             Ok(false) => break,
             Ok(true) => {
                 let row = read_row::<T::Row>(&header, &record);
-                items.push(row.map(|row| (T::from_row(row), Bytes::new())));
+                items.push(row.and_then(|row| make(T::from_row(row))));
             }
             Err(error) => items.push(Err(refuse(&error))),
         }
@@ -53,7 +56,7 @@ pub fn read_rows<T: FromRow>(body: &Bytes) -> Result<Batch<T>, Problem> {
             return Err(Problem::too_many_items(MAX_ITEMS));
         }
     }
-    Ok(Batch {
+    Ok(Import {
         shape: Shape::Lines,
         items,
     })
@@ -155,7 +158,7 @@ mod tests {
 
     fn refused(line: &str) -> serde_json::Value {
         let body = Bytes::from(format!("{HEADER}\n{line}\n"));
-        let batch = read_rows::<PersonForm>(&body).unwrap();
+        let batch = read_rows::<PersonForm, _>(&body, Ok).unwrap();
         let item = batch.items.into_iter().next().unwrap();
         serde_json::to_value(item.err().unwrap()).unwrap()
     }
@@ -165,8 +168,8 @@ mod tests {
         let csv = format!("{HEADER}\nresident_id,11010519491231002X,张伟,13812345678,,,true\n");
         let json = r#"{"document":{"kind":"resident_id","number":"11010519491231002X"},"name":"张伟","phone":"13812345678","synthetic":true}"#;
         let (key, now) = (PersonKey::new(&[7; 32]), Timestamp::now());
-        let of_row = read_rows::<PersonForm>(&Bytes::from(csv)).unwrap();
-        let (of_row, _) = of_row.items.into_iter().next().unwrap().unwrap();
+        let of_row = read_rows::<PersonForm, _>(&Bytes::from(csv), Ok).unwrap();
+        let of_row = of_row.items.into_iter().next().unwrap().unwrap();
         let of_json: PersonForm = serde_json::from_str(json).unwrap();
         let of_row = of_row.into_enrolment(&key, now).unwrap();
         assert_eq!(of_row, of_json.into_enrolment(&key, now).unwrap());
@@ -191,7 +194,7 @@ mod tests {
         ] {
             let line = vec!["resident_id"; header.split(',').count()].join(",");
             let body = Bytes::from(format!("{header}\n{line}\n"));
-            let batch = read_rows::<PersonForm>(&body).unwrap();
+            let batch = read_rows::<PersonForm, _>(&body, Ok).unwrap();
             let problem = batch.items.into_iter().next().unwrap().err().unwrap();
             let problem = serde_json::to_value(problem).unwrap();
             assert_eq!(problem["field"], field, "{problem}");

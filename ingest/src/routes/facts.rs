@@ -43,7 +43,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::SupplyFacts)?;
     let body = bulk::read_body(body).await?;
-    let batch = bulk::read_items_or_rows::<FactForm>(headers, &body)?;
+    let batch = bulk::read_import::<FactForm, _>(headers, &body, Ok)?;
     let now = Timestamp::now();
     let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
@@ -52,7 +52,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut breather = Breather::giving_way_every(bulk::BREATH);
     for (index, item) in batch.items.into_iter().enumerate() {
         breather.item();
-        let ready = item.and_then(|(form, _)| {
+        let ready = item.and_then(|form| {
             let named = form.named(&ingest.config.person_key, &ingest.cache, now)?;
             let known = named.enrolled(&ingest.cache, now)?;
             let last = changes.get(&named.person).copied();

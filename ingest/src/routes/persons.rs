@@ -34,20 +34,16 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::EnrolPersons)?;
     let body = bulk::read_body(body).await?;
-    let batch = bulk::read_items_or_rows::<PersonForm>(headers, &body)?;
     let now = Timestamp::now();
+    let read = |form: PersonForm| read_enrolment(ingest, form, caller, now);
+    let batch = bulk::read_import(headers, &body, read)?;
     let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
     let mut seen: HashMap<PersonId, u128> = HashMap::with_capacity(batch.items.len());
     let mut breather = Breather::giving_way_every(bulk::BREATH);
-    let mut read = Vec::with_capacity(batch.items.len());
-    for item in batch.items {
-        breather.item();
-        read.push(item.and_then(|(form, _)| read_enrolment(ingest, form, caller, now)));
-    }
-    let mut residents = residents(ingest, &read, now).into_iter();
-    for (index, read) in read.into_iter().enumerate() {
+    let mut residents = residents(ingest, &batch.items, now).into_iter();
+    for (index, read) in batch.items.into_iter().enumerate() {
         breather.item();
         outcomes.push(read.and_then(|(mut enrolment, alias)| {
             let person = enrolment.identity.person;

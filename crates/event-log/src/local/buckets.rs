@@ -56,14 +56,21 @@ impl Keyed {
     }
 }
 
-/// 128 bits of a key's hash.
-pub(super) fn hash(key: &[u8]) -> [u64; 2] {
-    [1, 2].map(|salt| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u8(salt);
-        hasher.write(key);
-        hasher.finish()
-    })
+/// The half of a key's hash that says its bucket.
+pub(super) fn first_half(key: &[u8]) -> u64 {
+    hash(1, key)
+}
+
+/// The other half.
+pub(super) fn second_half(key: &[u8]) -> u64 {
+    hash(2, key)
+}
+
+fn hash(salt: u8, key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u8(salt);
+    hasher.write(key);
+    hasher.finish()
 }
 
 /// Buckets being filled. Their files go with them.
@@ -84,13 +91,13 @@ impl Buckets {
         self.0.len() as u64
     }
 
-    /// The bucket that a record belongs to.
-    pub(super) fn number_of(&self, record: &Keyed) -> u64 {
-        record.hash[0] % self.len()
+    /// The bucket of the keys with a first half.
+    pub(super) fn number_of(&self, first_half: u64) -> u64 {
+        first_half % self.len()
     }
 
     pub(super) fn push(&mut self, record: Keyed) -> Result<(), LogError> {
-        let number = self.number_of(&record);
+        let number = self.number_of(record.hash[0]);
         let bucket = &mut self.0[number as usize];
         let context = || format!("write {}", bucket.path.display());
         bucket.in_memory.extend_from_slice(&record.encode());
@@ -154,7 +161,10 @@ mod tests {
 
     fn keyed(number: u64) -> Keyed {
         Keyed {
-            hash: hash(&number.to_le_bytes()),
+            hash: [
+                first_half(&number.to_le_bytes()),
+                second_half(&number.to_le_bytes()),
+            ],
             offset: number,
             is_tombstone: number.is_multiple_of(3),
             is_expired: number.is_multiple_of(9),

@@ -167,16 +167,16 @@ pub(super) fn find(
                 batch::for_each_key(header, &body, |offset, key, is_tombstone| {
                     breather.item();
                     let Some(key) = key else { return Ok(()) };
-                    let record = Keyed {
-                        hash: buckets::hash(key),
+                    let first_half = buckets::first_half(key);
+                    if !numbers.contains(&buckets.number_of(first_half)) {
+                        return Ok(());
+                    }
+                    Ok(buckets.push(Keyed {
+                        hash: [first_half, buckets::second_half(key)],
                         offset,
                         is_tombstone,
                         is_expired: is_tombstone && has_expired,
-                    };
-                    if numbers.contains(&buckets.number_of(&record)) {
-                        buckets.push(record)?;
-                    }
-                    Ok(())
+                    })?)
                 })
             })?;
         }
