@@ -23,6 +23,8 @@ pub const MAX_ITEMS: usize = 10_000;
 
 /// Items worked through at a time, before other threads may go first.
 pub(crate) const BREATH: u32 = 32;
+/// Rows of an import that are read and made into what is wanted of them at a time: some 50 microseconds.
+const ROWS: u32 = 64;
 
 /// The shape of a request, which the answer takes too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::breathe;
 
-/// How long one that gives way is off its core: with 50 to 100 microseconds of work between, it has less than a tenth of one.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How long one that gives way is off its core: with 50 to 100 microseconds of work between, it has a sixtieth of one.
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// Cores that count apart; beyond them, some share a counter.
 const COUNTERS: usize = 64;
@@ -49,7 +49,7 @@ fn all_answered() -> u64 {
 
 /// Lets others go first, at a place in long work where that costs little; to be called every 50 to 100 microseconds.
 ///
-/// The thread sleeps for a millisecond where the front line has answered since the thread last gave way; otherwise, and on the front
+/// The thread sleeps for four milliseconds where the front line has answered since the thread last gave way; otherwise, and on the front
 /// line itself, it [breathes](breathe). Not to be called where others wait for the caller, such as with a lock held.
 pub fn give_way() {
     let answered = all_answered();

@@ -11,7 +11,7 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{BREATH, Import, MAX_ITEMS, Shape};
+use super::{Import, MAX_ITEMS, ROWS, Shape};
 use crate::problem::Problem;
 
 /// The media type of CSV.
@@ -41,7 +41,7 @@ pub fn read_rows<T: FromRow, U>(
         .clone();
     let mut items = Vec::new();
     let mut record = StringRecord::new();
-    let mut breather = Breather::giving_way_every(BREATH);
+    let mut breather = Breather::giving_way_every(ROWS);
     loop {
         match reader.read_record(&mut record) {
             Ok(false) => break,

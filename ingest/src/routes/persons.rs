@@ -23,6 +23,11 @@ use crate::forms::PersonForm;
 use crate::problem::{self, Problem};
 use crate::service::Ingest;
 
+/// Persons looked up, or put into records, at a time, before lookups may go first: some 50 microseconds.
+const AT_A_TIME: u32 = 256;
+/// Persons whose memory is fetched together.
+const FETCHED: usize = 32;
+
 /// `POST /v1/persons` and `POST /v1/persons:import`.
 pub async fn enrol(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: Body) -> Response {
     accept(&ingest, &headers, body)
@@ -41,7 +46,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
     let mut seen: HashMap<PersonId, u128> = HashMap::with_capacity(batch.items.len());
-    let mut breather = Breather::giving_way_every(bulk::BREATH);
+    let mut breather = Breather::giving_way_every(AT_A_TIME);
     let mut residents = residents(ingest, &batch.items, now).into_iter();
     for (index, read) in batch.items.into_iter().enumerate() {
         breather.item();
@@ -162,10 +167,11 @@ fn residents(
     let persons = read.iter().flatten();
     let persons: Vec<PersonId> = persons.map(|(read, _)| read.identity.person).collect();
     let mut residents = Vec::with_capacity(persons.len());
-    for persons in persons.chunks(bulk::BREATH as usize) {
+    let mut breather = Breather::giving_way_every(AT_A_TIME);
+    for persons in persons.chunks(FETCHED) {
         let each = |resident| residents.push(resident);
         ingest.cache.get_each(persons, now, each);
-        scheduling::front_line::give_way();
+        breather.items(persons.len() as u32);
     }
     residents
 }

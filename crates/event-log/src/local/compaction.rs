@@ -23,7 +23,7 @@ use crate::error::LogError;
 use crate::record::{Offset, StoredRecord};
 
 /// Bytes read and written at a time.
-const PART: usize = 1 << 20;
+const PART: usize = 256 << 10;
 
 /// How much compaction takes, and how long.
 pub(super) struct Limits<'l> {
