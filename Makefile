@@ -7,6 +7,8 @@ ENGINE := $(CACHE)/engine/$(ENGINE_VERSION)/libchdb.so
 CONSOLE := dashboards/console
 CONSOLE_SOURCES := $(shell find $(CONSOLE)/src $(CONSOLE)/public -type f 2>/dev/null) $(CONSOLE)/index.html $(CONSOLE)/vite.config.ts
 
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -15,11 +17,11 @@ help: ## List the targets
 
 .PHONY: demo
 demo: release ## Build and start everything on this machine with a simulated day; Ctrl-C drains and stops
-	@exec target/release/tongxing demo $(ARGS)
+	@exec $(TARGET)/release/tongxing demo $(ARGS)
 
 .PHONY: up
 up: release ## Build and start everything on this machine, without the simulated day
-	@exec target/release/tongxing up $(ARGS)
+	@exec $(TARGET)/release/tongxing up $(ARGS)
 
 .PHONY: test
 test: doctor engine console ## Pass every test, long scenarios in their short form with a printed seed

@@ -13,6 +13,7 @@ use ingest::bulk;
 use ingest::forms::PersonForm;
 use scan_model::document::check_digit;
 use scan_model::{Enrolment, PersonKey, Timestamp, codec};
+use scheduling::Breather;
 use status_cache::StatusCache;
 
 #[global_allocator]
@@ -55,8 +56,8 @@ fn main() -> anyhow::Result<()> {
 fn read(headers: &HeaderMap, body: &Bytes, key: &PersonKey) -> anyhow::Result<Vec<Vec<u8>>> {
     let now = Timestamp::now();
     let read = |form: PersonForm| form.into_enrolment(key, now);
-    let batch =
-        bulk::read_import(headers, body, read).map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
+    let batch = bulk::read_import(headers, body, Breather::every(64), read)
+        .map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
     let mut records = Vec::with_capacity(batch.items.len());
     for item in batch.items {
         let enrolment = item.map_err(|problem| anyhow::anyhow!("{problem:?}"))?;

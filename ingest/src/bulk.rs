@@ -23,8 +23,6 @@ pub const MAX_ITEMS: usize = 10_000;
 
 /// Items worked through at a time, before other threads may go first.
 pub(crate) const BREATH: u32 = 32;
-/// Rows of an import that are read and made into what is wanted of them at a time: some 50 microseconds.
-const ROWS: u32 = 64;
 
 /// The shape of a request, which the answer takes too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,18 +76,18 @@ pub struct Import<T> {
     pub items: Vec<Result<T, Problem>>,
 }
 
-/// Reads the items of an import, as [`read_items`] does or from CSV, and makes each into what is wanted of it. Nobody waits for an
-/// import, so it gives way to lookups.
+/// Reads the items of an import, as [`read_items`] does or from CSV, and makes each into what is wanted of it. The breather says how
+/// lookups go first meanwhile.
 pub fn read_import<T: DeserializeOwned + FromRow, U>(
     headers: &HeaderMap,
     body: &Bytes,
+    mut breather: Breather,
     mut make: impl FnMut(T) -> Result<U, Problem>,
 ) -> Result<Import<U>, Problem> {
     if media_type(headers) == rows::CSV {
-        return rows::read_rows(body, make);
+        return rows::read_rows(body, breather, make);
     }
-    let batch = read_by_type(headers, body, Breather::giving_way_every(BREATH))?;
-    let mut breather = Breather::giving_way_every(BREATH);
+    let batch = read_by_type(headers, body, &mut breather)?;
     let make = |item: Result<(T, Bytes), Problem>| {
         breather.item();
         item.and_then(|(form, _)| make(form))
@@ -105,13 +103,13 @@ pub fn read_items<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Batch<T>, Problem> {
-    read_by_type(headers, body, Breather::every(BREATH))
+    read_by_type(headers, body, &mut Breather::every(BREATH))
 }
 
 fn read_by_type<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: &Bytes,
-    breather: Breather,
+    breather: &mut Breather,
 ) -> Result<Batch<T>, Problem> {
     const ALLOWED: &str = "application/json, application/x-ndjson";
     match media_type(headers).as_str() {
@@ -149,7 +147,7 @@ fn read_array<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
 
 fn read_lines<T: DeserializeOwned>(
     body: &Bytes,
-    mut breather: Breather,
+    breather: &mut Breather,
 ) -> Result<Batch<T>, Problem> {
     let lines: Vec<&[u8]> = body
         .split(|byte| *byte == b'\n')

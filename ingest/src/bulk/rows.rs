@@ -11,7 +11,7 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::{Import, MAX_ITEMS, ROWS, Shape};
+use super::{Import, MAX_ITEMS, Shape};
 use crate::problem::Problem;
 
 /// The media type of CSV.
@@ -32,6 +32,7 @@ pub trait FromRow: Sized {
 /// Where there is no header, or more rows than one request takes.
 pub fn read_rows<T: FromRow, U>(
     body: &Bytes,
+    mut breather: Breather,
     mut make: impl FnMut(T) -> Result<U, Problem>,
 ) -> Result<Import<U>, Problem> {
     let mut reader = ReaderBuilder::new().from_reader(body.as_ref());
@@ -41,7 +42,6 @@ pub fn read_rows<T: FromRow, U>(
         .clone();
     let mut items = Vec::new();
     let mut record = StringRecord::new();
-    let mut breather = Breather::giving_way_every(ROWS);
     loop {
         match reader.read_record(&mut record) {
             Ok(false) => break,
@@ -158,7 +158,7 @@ mod tests {
 
     fn refused(line: &str) -> serde_json::Value {
         let body = Bytes::from(format!("{HEADER}\n{line}\n"));
-        let batch = read_rows::<PersonForm, _>(&body, Ok).unwrap();
+        let batch = read_rows::<PersonForm, _>(&body, Breather::every(1), Ok).unwrap();
         let item = batch.items.into_iter().next().unwrap();
         serde_json::to_value(item.err().unwrap()).unwrap()
     }
@@ -168,7 +168,7 @@ mod tests {
         let csv = format!("{HEADER}\nresident_id,11010519491231002X,张伟,13812345678,,,true\n");
         let json = r#"{"document":{"kind":"resident_id","number":"11010519491231002X"},"name":"张伟","phone":"13812345678","synthetic":true}"#;
         let (key, now) = (PersonKey::new(&[7; 32]), Timestamp::now());
-        let of_row = read_rows::<PersonForm, _>(&Bytes::from(csv), Ok).unwrap();
+        let of_row = read_rows::<PersonForm, _>(&Bytes::from(csv), Breather::every(1), Ok).unwrap();
         let of_row = of_row.items.into_iter().next().unwrap().unwrap();
         let of_json: PersonForm = serde_json::from_str(json).unwrap();
         let of_row = of_row.into_enrolment(&key, now).unwrap();
@@ -194,7 +194,7 @@ mod tests {
         ] {
             let line = vec!["resident_id"; header.split(',').count()].join(",");
             let body = Bytes::from(format!("{header}\n{line}\n"));
-            let batch = read_rows::<PersonForm, _>(&body, Ok).unwrap();
+            let batch = read_rows::<PersonForm, _>(&body, Breather::every(1), Ok).unwrap();
             let problem = batch.items.into_iter().next().unwrap().err().unwrap();
             let problem = serde_json::to_value(problem).unwrap();
             assert_eq!(problem["field"], field, "{problem}");

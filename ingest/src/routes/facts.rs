@@ -39,17 +39,22 @@ struct Share {
     indices: Vec<usize>,
 }
 
+/// The effect of facts is waited for (X2), so they breathe and do not give way.
+const fn breather() -> Breather {
+    Breather::every(bulk::BREATH)
+}
+
 async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::SupplyFacts)?;
     let body = bulk::read_body(body).await?;
-    let batch = bulk::read_import::<FactForm, _>(headers, &body, Ok)?;
+    let batch = bulk::read_import::<FactForm, _>(headers, &body, breather(), Ok)?;
     let now = Timestamp::now();
     let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares: HashMap<Partition, Share> = HashMap::new();
     let mut changes: HashMap<PersonId, u16> = HashMap::new();
-    let mut breather = Breather::giving_way_every(bulk::BREATH);
+    let mut breather = breather();
     for (index, item) in batch.items.into_iter().enumerate() {
         breather.item();
         let ready = item.and_then(|form| {
