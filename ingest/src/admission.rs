@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::front::HEAVY_BODY;
 use crate::problem::Problem;
 
 /// A caller's rate: the generic cell rate algorithm (ITU-T I.371) in one atomic word, with a burst of one second's worth.
@@ -41,6 +42,33 @@ impl Rate {
         self.due_ns
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
+    }
+}
+
+/// Turns of imports. As many as there are cores are worked on at once, half of the threads of heavy requests: an import gives way to
+/// lookups with its thread, and the other half is left to check-ins and lookups in batches.
+pub struct Imports {
+    permits: Semaphore,
+}
+
+impl Default for Imports {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            permits: Semaphore::new(cores),
+        }
+    }
+}
+
+impl Imports {
+    /// Waits for a turn with a body of so many bytes; one that is not heavy has no need of one. It ends when what is answered is
+    /// dropped.
+    pub async fn turn(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        if (bytes as u64) < HEAVY_BODY {
+            return None;
+        }
+        // Never closed.
+        self.permits.acquire().await.ok()
     }
 }
 

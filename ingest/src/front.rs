@@ -11,7 +11,7 @@ use crate::service::Ingest;
 
 const CODES: &str = "/v1/codes/";
 /// Bodies from this size on are read and answered elsewhere.
-const HEAVY_BODY: u64 = 16 << 10;
+pub(crate) const HEAVY_BODY: u64 = 16 << 10;
 
 /// The quick side of the service.
 pub struct Front(pub Arc<Ingest>);

@@ -13,7 +13,7 @@ use scan_model::{CodeKeys, PersonKey, Ruleset, Timestamp};
 use status_cache::feed::{Coverage, Feed};
 use status_cache::{FeedError, StatusCache, snapshot};
 
-use crate::admission::Appends;
+use crate::admission::{Appends, Imports};
 use crate::authority::{ApiKey, Authority, AuthorityError};
 use crate::idempotency::Answers;
 use crate::instruments::Instruments;
@@ -101,6 +101,8 @@ pub struct Ingest {
     pub answers: Answers,
     /// Bound of scans on their way.
     pub appends: Appends,
+    /// Turns of imports.
+    pub imports: Imports,
     /// Metric handles.
     pub instruments: Instruments,
     /// The configuration.
@@ -142,6 +144,7 @@ impl Ingest {
             spool,
             answers: Answers::new(config.remembered_scans),
             appends: Appends::new(config.appends),
+            imports: Imports::default(),
             instruments: Instruments::default(),
             config,
             partitions,

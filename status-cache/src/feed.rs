@@ -246,10 +246,10 @@ async fn follow(
         for records in records.chunks(TURN) {
             apply_all(cache, topic, partition, records, &instruments)?;
             // A full turn of persons is an import's; the effect of facts is waited for (X2).
-            if topic == StatusTopic::Persons && records.len() == TURN {
-                scheduling::front_line::give_way();
-            } else {
-                scheduling::breathe();
+            let is_import = topic == StatusTopic::Persons && records.len() == TURN;
+            match is_import.then(scheduling::front_line::pause).flatten() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => scheduling::breathe(),
             }
             if has_caught_up {
                 let now = Timestamp::now();
@@ -257,12 +257,9 @@ async fn follow(
                 for same in records.chunk_by(|a, b| a.append_time_ms == b.append_time_ms) {
                     let age_ms = (now.0 - same[0].append_time_ms).max(0);
                     let age = age_ms as f64 / 1000.0;
-                    // Persons come by the million, and one of an import says as much as all that came with it.
-                    let count = if topic == StatusTopic::Persons {
-                        1
-                    } else {
-                        same.len()
-                    };
+                    // Persons come by the million, and one says as much as all that came with it.
+                    let is_one_enough = topic == StatusTopic::Persons;
+                    let count = if is_one_enough { 1 } else { same.len() };
                     instruments.propagation.record_many(age, count);
                 }
             }

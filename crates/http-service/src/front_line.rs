@@ -96,10 +96,10 @@ pub async fn serve_front_line<Q: Quick>(
     Ok(())
 }
 
-/// Where heavy requests run.
-fn start_heavy(threads: usize) -> io::Result<Runtime> {
+/// Where heavy requests run: two threads a core, as one that gives way to lookups keeps its thread.
+fn start_heavy(cores: usize) -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(2 * cores)
         .thread_name("heavy")
         .on_thread_start(|| {
             if let Err(error) = scheduling::stand_back(HEAVY_STANDS_BACK) {

@@ -52,13 +52,18 @@ fn all_answered() -> u64 {
 /// The thread sleeps for four milliseconds where the front line has answered since the thread last gave way; otherwise, and on the front
 /// line itself, it [breathes](breathe). Not to be called where others wait for the caller, such as with a lock held.
 pub fn give_way() {
+    match pause() {
+        Some(pause) => std::thread::sleep(pause),
+        None => breathe(),
+    }
+}
+
+/// How long a task that gives way is to sleep without its thread, where other tasks share that; nothing where it is to
+/// [breathe](breathe).
+pub fn pause() -> Option<Duration> {
     let answered = all_answered();
     let is_quiet = SEEN.replace(answered) == answered;
-    if is_quiet || CORE.get().is_some() {
-        breathe();
-    } else {
-        std::thread::sleep(PAUSE);
-    }
+    (!is_quiet && CORE.get().is_none()).then_some(PAUSE)
 }
 
 #[cfg(test)]

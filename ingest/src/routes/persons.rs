@@ -41,10 +41,10 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::EnrolPersons)?;
     let body = bulk::read_body(body).await?;
+    let turn = ingest.imports.turn(body.len()).await;
     let now = Timestamp::now();
     let read = |form: PersonForm| read_enrolment(ingest, form, caller, now);
     let batch = bulk::read_import(headers, &body, Breather::giving_way_every(READ), read)?;
-    let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
     let mut seen: HashMap<PersonId, u128> = HashMap::with_capacity(batch.items.len());
@@ -70,6 +70,9 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             Ok(person)
         }));
     }
+    drop(turn);
+    // An import that gave way has kept no room from check-ins until here.
+    let _room = ingest.appends.admit(outcomes.len())?;
     let appends = shares.into_iter().map(|(partition, share)| async move {
         let (records, indices) = share.into_records();
         let count = records.len() as u64;

@@ -166,7 +166,7 @@ fn read_chunk(
     }
     let mut records = Vec::new();
     let mut reached = from;
-    let mut breather = Breather::giving_way_every(BREATH);
+    let mut breather = Breather::every(BREATH);
     let mut at = 0;
     while at < bytes.len() {
         let header = match batch::verify(&bytes[at..]) {
