@@ -1,7 +1,9 @@
 //! The status table at full size: bytes a person, lookups with and without updates beside them, snapshot and restart.
 //!
 //! `make bench-table` runs it at 1, 10 and 126 million persons, each in a process of its own so that resident memory is that
-//! population's. Lookup times include the reading of the clock, whose own time is printed.
+//! population's. Lookups are timed one by one by the processor's counter, fenced on both sides, so that none begins before the counter
+//! is read nor ends after. What a measurement of nothing shows is printed, and so is what one bare read takes of a random word in as
+//! much memory: the least that any lookup in it can take on the machine.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -67,13 +69,16 @@ fn main() -> Result<()> {
         resident_bytes()? as f64 / 1e9,
         cache.table().bytes() as f64 / persons as f64,
     );
-    let clock = clock_nanoseconds();
     let seconds = Duration::from_secs(options.seconds);
-    let alone = lookups(&cache, persons, seconds);
-    let (beside, done) = with_updates(&cache, persons, options.updates, seconds);
-    report("lookups alone", &alone);
-    report(&format!("beside {done:.0} updates/s"), &beside);
-    println!("  clock      {clock:.0} ns of each of these");
+    report("nothing", &timed(Duration::from_secs(1), || (), black_box)?);
+    report(
+        "bare reads of as much memory",
+        &bare_reads(cache.table().bytes(), seconds)?,
+    );
+    let alone = lookups(&cache, persons, seconds)?;
+    let (beside, done) = with_updates(&cache, persons, options.updates, seconds)?;
+    report("lookups", &alone);
+    report(&format!("lookups beside {done:.0} updates/s"), &beside);
     println!(
         "  batches    {:.0} ns a person in batches of 500",
         batches(&cache, persons, seconds)
@@ -173,23 +178,67 @@ impl Random {
     }
 }
 
-fn lookups(cache: &StatusCache, persons: u64, seconds: Duration) -> Histogram<u64> {
-    let mut histogram =
-        Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap_or_else(|_| std::process::exit(1));
-    let mut random = Random(0x2545_F491_4F6C_DD1D);
-    let now = Timestamp::now();
+/// Orders what comes before and after it: no load is under way across it.
+fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has SSE2.
+    unsafe {
+        std::arch::x86_64::_mm_lfence();
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// Times something again and again, each time with what is prepared for it beforehand.
+fn timed<P, F>(
+    seconds: Duration,
+    mut prepare: impl FnMut() -> P,
+    mut work: impl FnMut(P) -> F,
+) -> Result<Histogram<u64>> {
+    let mut histogram = Histogram::new_with_bounds(1, 1_000_000_000, 3)?;
+    let clock = quanta::Clock::new();
     let began = Instant::now();
     while began.elapsed() < seconds {
         for _ in 0..1000 {
-            let person = id(random.below(persons));
-            let asked = Instant::now();
-            let found = cache.get(black_box(person), now);
-            let nanoseconds = asked.elapsed().as_nanos() as u64;
-            assert!(black_box(found).is_some());
-            histogram.saturating_record(nanoseconds);
+            let prepared = prepare();
+            fence();
+            let asked = clock.raw();
+            fence();
+            black_box(work(prepared));
+            fence();
+            let answered = clock.raw();
+            fence();
+            histogram.saturating_record(clock.delta_as_nanos(asked, answered));
         }
     }
-    histogram
+    Ok(histogram)
+}
+
+fn lookups(cache: &StatusCache, persons: u64, seconds: Duration) -> Result<Histogram<u64>> {
+    let mut random = Random(0x2545_F491_4F6C_DD1D);
+    let now = Timestamp::now();
+    let prepare = || black_box(id(random.below(persons)));
+    let mut found = 0;
+    let histogram = timed(seconds, prepare, |person| {
+        let status = cache.get(person, now);
+        found += u64::from(status.is_some());
+        status
+    })?;
+    ensure!(found == histogram.len(), "somebody was not found");
+    Ok(histogram)
+}
+
+/// Reads of one random word each, in memory of its own that is as large and has pages as large as the table's.
+fn bare_reads(bytes: usize, seconds: Duration) -> Result<Histogram<u64>> {
+    const PAGE: usize = 4096;
+    let mut memory = memmap2::MmapMut::map_anon(bytes)?;
+    memory.advise(memmap2::Advice::HugePage)?;
+    for page in memory.chunks_mut(PAGE) {
+        page[0] = 1;
+    }
+    let mut random = Random(0x2545_F491_4F6C_DD1D);
+    let prepare = || black_box(random.below(bytes as u64) as usize);
+    timed(seconds, prepare, |at| memory[at])
 }
 
 /// Lookups beside a thread that changes facts at a steady rate; answers the rate reached too.
@@ -198,7 +247,7 @@ fn with_updates(
     persons: u64,
     rate: u64,
     seconds: Duration,
-) -> (Histogram<u64>, f64) {
+) -> Result<(Histogram<u64>, f64)> {
     let stop = AtomicBool::new(false);
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -220,7 +269,7 @@ fn with_updates(
         let histogram = lookups(cache, persons, seconds);
         let rate = done.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
-        (histogram, rate)
+        Ok((histogram?, rate))
     })
 }
 
@@ -243,18 +292,10 @@ fn batches(cache: &StatusCache, persons: u64, seconds: Duration) -> f64 {
     spent.as_nanos() as f64 / asked as f64
 }
 
-fn clock_nanoseconds() -> f64 {
-    let began = Instant::now();
-    for _ in 0..1_000_000 {
-        black_box(black_box(Instant::now()).elapsed());
-    }
-    began.elapsed().as_nanos() as f64 / 1e6
-}
-
 fn report(what: &str, histogram: &Histogram<u64>) {
     let at = |quantile| histogram.value_at_quantile(quantile);
     println!(
-        "  lookups    p50 {} ns, p99 {} ns, p99.9 {} ns ({what}, {} lookups)",
+        "  {what}: p50 {} ns, p99 {} ns, p99.9 {} ns ({} times)",
         at(0.5),
         at(0.99),
         at(0.999),

@@ -40,6 +40,9 @@ pub use self::sizes::SEGMENTS;
 /// Persons whose slots are fetched from memory together.
 const BATCH: usize = 16;
 
+/// Slots of a cache line.
+const A_LINE: usize = 64 / SLOT_BYTES;
+
 /// No further person fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -132,7 +135,11 @@ impl Table {
     #[inline]
     pub fn get(&self, id: PersonId) -> Option<Resident> {
         let segment = segment_of(id);
-        let slots_of = |word| self.slots_of(segment, word);
+        let slots_of = |word| {
+            let slots = self.slots_of(segment, word);
+            Self::fetch_beyond(slots, key_of(id));
+            slots
+        };
         protocol::read(&self.directory[segment], slots_of, key_of(id), id.0)
     }
 
@@ -143,6 +150,16 @@ impl Table {
             for id in batch {
                 found(self.get(*id));
             }
+        }
+    }
+
+    /// Has the slots after the home slot of a key fetched along with it: every second probe goes on there, and would wait for memory
+    /// again.
+    #[inline]
+    fn fetch_beyond(slots: &[Slot<AtomicU64>], key: u64) {
+        let home = protocol::home(slots.len(), key);
+        if let Some(beyond) = slots.get(home + A_LINE) {
+            region::fetch(beyond);
         }
     }
 
@@ -158,6 +175,7 @@ impl Table {
         let segment = segment_of(id);
         let word = self.directory[segment].load(Ordering::Acquire);
         let slots = self.slots_of(segment, word);
+        Self::fetch_beyond(slots, key_of(id));
         slots[protocol::home(slots.len(), key_of(id))]
             .id
             .load(Ordering::Relaxed)

@@ -19,6 +19,19 @@ const SMALL_PAGE: usize = 4096;
 /// Bytes of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
 
+/// Has the memory of a place fetched, where the processor takes such hints, and waits for nothing.
+#[inline]
+pub fn fetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that reads nothing into the program and cannot fault, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// A row of equally long buffers of slots.
 pub struct Region {
     map: MmapRaw,

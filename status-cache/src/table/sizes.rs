@@ -1,8 +1,8 @@
-//! How long a segment is: steps of a sixteenth, and each segment's steps lie elsewhere than its neighbours'.
+//! How long a segment is: steps of an eighth, and each segment's steps lie elsewhere than its neighbours'.
 //!
 //! Segments hold about equally many persons, so equal steps would fill and grow them all at the same time, and the table's
-//! load would swing between its bounds. Segment *s* of 128 has the lengths `128 × (17/16)^(k + s/128)` in slots, rounded up
-//! to a page: at any population, loads are spread evenly between [`MAX_LOAD`] × 16/17 and [`MAX_LOAD`], and one segment
+//! load would swing between its bounds. Segment *s* of 128 has the lengths `128 × (9/8)^(k + s/128)` in slots, rounded up
+//! to a page: at any population, loads are spread evenly between [`MAX_LOAD`] × 8/9 and [`MAX_LOAD`], and one segment
 //! grows at a time.
 
 /// The first bits of an id, which say the segment.
@@ -10,13 +10,13 @@ pub const SEGMENT_BITS: u32 = 7;
 /// Segments of the table: the persons whose ids share their first bits.
 pub const SEGMENTS: usize = 1 << SEGMENT_BITS;
 /// Persons to slots at which a segment begins to grow.
-pub const MAX_LOAD: f64 = 0.90;
+pub const MAX_LOAD: f64 = 0.926;
 /// Persons to slots at which it no longer waits for another segment's growth.
-pub const URGENT_LOAD: f64 = 0.94;
+pub const URGENT_LOAD: f64 = 0.95;
 
 /// Slots of a page.
 const PAGE_SLOTS: usize = 128;
-const STEP: f64 = 17.0 / 16.0;
+const STEP: f64 = 9.0 / 8.0;
 
 /// The shortest length of a segment that is longer than `slots`.
 pub fn longer(segment: usize, slots: usize) -> usize {
@@ -44,10 +44,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_longer_segment_is_longer_by_a_sixteenth_or_two_pages(segment in 0..SEGMENTS, slots in 0_usize..1 << 30) {
+        fn a_longer_segment_is_longer_by_an_eighth_or_two_pages(segment in 0..SEGMENTS, slots in 0_usize..1 << 30) {
             let next = longer(segment, slots);
             prop_assert!(next > slots);
-            prop_assert!(next <= slots * 17 / 16 + 3 * PAGE_SLOTS);
+            prop_assert!(next <= slots * 9 / 8 + 3 * PAGE_SLOTS);
             prop_assert_eq!(next % PAGE_SLOTS, 0);
         }
     }

@@ -13,14 +13,17 @@ pub trait Word {
 }
 
 impl Word for AtomicU64 {
+    #[inline]
     fn load(&self, order: Ordering) -> u64 {
         Self::load(self, order)
     }
 
+    #[inline]
     fn store(&self, value: u64, order: Ordering) {
         Self::store(self, value, order);
     }
 
+    #[inline]
     fn fence(order: Ordering) {
         fence(order);
     }
