@@ -247,9 +247,10 @@ async fn follow(
             apply_all(cache, topic, partition, records, &instruments)?;
             // A full turn of persons is an import's; the effect of facts is waited for (X2).
             let is_import = topic == StatusTopic::Persons && records.len() == TURN;
-            match is_import.then(scheduling::front_line::pause).flatten() {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => scheduling::breathe(),
+            if !is_import {
+                scheduling::breathe();
+            } else if let Some(pause) = scheduling::front_line::pause() {
+                tokio::time::sleep(pause).await;
             }
             if has_caught_up {
                 let now = Timestamp::now();

@@ -6,71 +6,139 @@
 //! docs/decisions/0016 has what was measured.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use crate::breathe;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long one that gives way is off its core: with 50 to 100 microseconds of work between, it has a sixtieth of one.
 const PAUSE: Duration = Duration::from_millis(4);
+
+/// How long after an answer the front line counts as at work: the next request may come at any moment.
+const LATELY: Duration = Duration::from_millis(100);
 
 /// Cores that count apart; beyond them, some share a counter.
 const COUNTERS: usize = 64;
 
 /// What a core has answered, on a cache line pair of its own, so that cores do not wait for each other's counting.
 #[repr(align(128))]
-struct Answered(AtomicU64);
+struct Answered {
+    lookups: AtomicU64,
+    others: AtomicU64,
+}
 
-static ANSWERED: [Answered; COUNTERS] = [const { Answered(AtomicU64::new(0)) }; COUNTERS];
+static ANSWERED: [Answered; COUNTERS] = [const {
+    Answered {
+        lookups: AtomicU64::new(0),
+        others: AtomicU64::new(0),
+    }
+}; COUNTERS];
+
+/// Whether this process has a front line.
+static IS_HERE: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// The calling thread's core, where it is the front line's.
     static CORE: Cell<Option<usize>> = const { Cell::new(None) };
-    /// What was answered when the calling thread last gave way.
-    static SEEN: Cell<u64> = const { Cell::new(0) };
+    /// What was answered when the calling thread last looked: lookups, and others.
+    static SEEN: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    /// When it last saw that more had been answered.
+    static SEEN_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// What the calling thread sees of the front line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// It has answered lookups since the last look.
+    Answering,
+    /// It has answered something lately, or its work cannot be seen from this process.
+    AtWork,
+    /// It has answered nothing lately.
+    Quiet,
+}
+
+fn look() -> Sight {
+    if !IS_HERE.load(Ordering::Relaxed) {
+        return Sight::AtWork;
+    }
+    let answered = all_answered();
+    let seen = SEEN.replace(answered);
+    if seen != answered {
+        SEEN_AT.set(Some(Instant::now()));
+    }
+    if seen.0 != answered.0 {
+        return Sight::Answering;
+    }
+    let is_lately = |at: Instant| at.elapsed() < LATELY;
+    if SEEN_AT.get().is_some_and(is_lately) {
+        Sight::AtWork
+    } else {
+        Sight::Quiet
+    }
 }
 
 /// The calling thread is the front line's on a core: it never sleeps to give way, and what it answers counts.
 pub fn join(core: usize) {
     CORE.set(Some(core));
+    IS_HERE.store(true, Ordering::Relaxed);
 }
 
-/// Counts a request that the calling thread of the front line has answered.
+/// Counts a lookup that the calling thread of the front line has answered: work that nobody waits for leaves the cores to such.
 pub fn answered() {
     if let Some(core) = CORE.get() {
-        ANSWERED[core % COUNTERS].0.fetch_add(1, Ordering::Relaxed);
+        let here = &ANSWERED[core % COUNTERS];
+        here.lookups.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn all_answered() -> u64 {
-    let each = ANSWERED.iter().map(|core| core.0.load(Ordering::Relaxed));
-    each.fold(0, u64::wrapping_add)
+/// Counts another short request that the calling thread of the front line has answered, such as a check-in.
+pub fn answered_other() {
+    if let Some(core) = CORE.get() {
+        let here = &ANSWERED[core % COUNTERS];
+        here.others.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn all_answered() -> (u64, u64) {
+    ANSWERED.iter().fold((0, 0), |(lookups, others), core| {
+        (
+            core.lookups.load(Ordering::Relaxed).wrapping_add(lookups),
+            core.others.load(Ordering::Relaxed).wrapping_add(others),
+        )
+    })
 }
 
 /// Lets others go first, at a place in long work where that costs little; to be called every 50 to 100 microseconds.
 ///
-/// The thread sleeps for four milliseconds where the front line has answered since the thread last gave way; otherwise, and on the front
-/// line itself, it [breathes](breathe). Not to be called where others wait for the caller, such as with a lock held.
+/// The thread sleeps for four milliseconds where the front line has answered since the thread last looked; otherwise, and on the front
+/// line itself, it [breathes](crate::breathe). Not to be called where others wait for the caller, such as with a lock held.
 pub fn give_way() {
-    match pause() {
-        Some(pause) => std::thread::sleep(pause),
-        None => breathe(),
+    if let Some(pause) = pause() {
+        thread::sleep(pause);
     }
 }
 
 /// How long a task that gives way is to sleep without its thread, where other tasks share that; nothing where it is to
-/// [breathe](breathe).
+/// [breathe](crate::breathe), which this has done then.
 pub fn pause() -> Option<Duration> {
-    let answered = all_answered();
-    let is_quiet = SEEN.replace(answered) == answered;
-    (!is_quiet && CORE.get().is_none()).then_some(PAUSE)
+    match look() {
+        Sight::Answering if CORE.get().is_none() => return Some(PAUSE),
+        Sight::Quiet => {}
+        Sight::Answering | Sight::AtWork => thread::yield_now(),
+    }
+    None
+}
+
+/// Yields the core, except beside a front line of this process that has answered nothing lately: where nobody is to go first, each
+/// change from one long work to another costs both what the caches held.
+pub(crate) fn breathe() {
+    if look() != Sight::Quiet {
+        thread::yield_now();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
-    use std::time::Instant;
 
     fn timed() -> Duration {
         let began = Instant::now();
@@ -98,5 +166,16 @@ mod tests {
             quickest.is_some_and(|time| time < PAUSE),
             "not of the front line"
         );
+        let others = || {
+            join(0);
+            answered_other();
+        };
+        thread::spawn(others).join().unwrap();
+        assert!(look() == Sight::AtWork, "others are let by, not slept for");
+        let patience = Instant::now();
+        while look() != Sight::Quiet {
+            assert!(patience.elapsed() < 100 * LATELY);
+            thread::sleep(LATELY / 10);
+        }
     }
 }

@@ -51,9 +51,10 @@ pub fn stand_back(steps: u8) -> io::Result<()> {
 /// Lets a waiting thread go first, at a place in long work where that costs little; to be called every 50 to 100 microseconds.
 ///
 /// Linux decides who goes first when a thread wakes and then every few milliseconds. One that wakes just after it had its share is
-/// passed over, and would wait that long for a lookup of microseconds.
+/// passed over, and would wait that long for a lookup of microseconds. Where this process has a [front line](front_line) and that has
+/// answered nothing lately, nothing happens.
 pub fn breathe() {
-    std::thread::yield_now();
+    front_line::breathe();
 }
 
 /// Lets others go first once in so many items of a long row.

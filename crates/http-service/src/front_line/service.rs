@@ -86,7 +86,9 @@ impl<Q: Quick> Service<Q> {
         let answer = if is_heavy {
             self.heavy.spawn(answering).await
         } else {
-            Ok(answering.await)
+            let answer = answering.await;
+            scheduling::front_line::answered_other();
+            Ok(answer)
         };
         Ok(match answer {
             Ok(Ok(response)) => response.map(AnswerBody::Router),
