@@ -18,6 +18,7 @@ mod compaction;
 mod consumer;
 mod durable_mark;
 mod housekeeping;
+mod key_sample;
 mod partition;
 mod positions;
 mod reader;
@@ -25,6 +26,7 @@ mod recovery;
 mod segment;
 mod summary;
 mod superseded;
+mod writeback;
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};

@@ -193,10 +193,12 @@ async fn a_reader_that_meets_damage_while_the_log_is_open_errs_and_invents_nothi
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path(), &keeping());
     let records = append_numbered(&log, 60, 90).await;
-    let all: Vec<_> = segment_files(folder.path())
+    let mut all: Vec<_> = segment_files(folder.path())
         .iter()
         .flat_map(|f| batches(f))
         .collect();
+    // Readers have the newest from memory.
+    all.pop();
     let mut random = seeded();
     for _ in 0..100 {
         let hit = &all[random.random_range(0..all.len())];
@@ -242,7 +244,7 @@ async fn a_file_truncated_while_the_log_is_open_is_an_error_to_its_reader() {
     let log = open(folder.path(), &keeping());
     append_numbered(&log, 5, 90).await;
     let last = last_batch(folder.path());
-    let mut reader = log.read(TOPIC, 0, last.base).await.unwrap();
+    let mut reader = log.read(TOPIC, 0, last.base - 1).await.unwrap();
     File::options()
         .write(true)
         .open(&last.file)
@@ -254,6 +256,24 @@ async fn a_file_truncated_while_the_log_is_open_is_an_error_to_its_reader() {
         error.to_string().contains(&*last.file.to_string_lossy()),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_reader_at_the_end_has_the_newest_batch_as_it_was_appended_whatever_the_disk_made_of_it()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path(), &keeping());
+    let mut at_the_end = log.read(TOPIC, 0, 0).await.unwrap();
+    for number in 0..20 {
+        let record = Record::keyed("key", format!("{number:090}"));
+        let offset = append_to(&log, 0, record.clone()).await;
+        let hit = last_batch(folder.path());
+        flip(&hit.file, hit.position + BATCH_HEADER, 1);
+        let read = next(&mut at_the_end, usize::MAX).await.unwrap();
+        let read: Vec<_> = read.into_iter().map(|r| (r.offset, r.record)).collect();
+        assert_eq!(read, [(offset, record)]);
+        flip(&hit.file, hit.position + BATCH_HEADER, 1);
+    }
 }
 
 #[tokio::test]

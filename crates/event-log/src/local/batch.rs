@@ -137,26 +137,34 @@ impl BatchBuilder {
         self.bytes.len() - HEADER_LENGTH
     }
 
-    /// The batch's bytes; `next` is where the following batch begins.
+    /// The batch's header and bytes; `next` is where the following batch begins.
     pub(super) fn finish(
         mut self,
         next: Offset,
         append_time_ms: i64,
         durable_before: Offset,
-    ) -> Vec<u8> {
-        let body_length = self.body_length() as u32;
-        let mut header = &mut self.bytes[..HEADER_LENGTH];
-        header.put_u32_le(MAGIC);
-        header.put_u32_le(0);
-        header.put_u32_le(body_length);
-        header.put_u32_le(self.count);
-        header.put_u64_le(self.base);
-        header.put_u64_le(next);
-        header.put_i64_le(append_time_ms);
-        header.put_u64_le(durable_before);
-        let crc = crc32c::crc32c(&self.bytes[8..]);
-        self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        self.bytes
+    ) -> (BatchHeader, Vec<u8>) {
+        let mut header = BatchHeader {
+            crc: 0,
+            body_length: self.body_length() as u32,
+            count: self.count,
+            base: self.base,
+            next,
+            append_time_ms,
+            durable_before,
+        };
+        let mut bytes = &mut self.bytes[..HEADER_LENGTH];
+        bytes.put_u32_le(MAGIC);
+        bytes.put_u32_le(header.crc);
+        bytes.put_u32_le(header.body_length);
+        bytes.put_u32_le(header.count);
+        bytes.put_u64_le(header.base);
+        bytes.put_u64_le(header.next);
+        bytes.put_i64_le(header.append_time_ms);
+        bytes.put_u64_le(header.durable_before);
+        header.crc = crc32c::crc32c(&self.bytes[8..]);
+        self.bytes[4..8].copy_from_slice(&header.crc.to_le_bytes());
+        (header, self.bytes)
     }
 }
 
@@ -274,7 +282,7 @@ mod tests {
         for (index, record) in records.iter().enumerate() {
             builder.push(base + index as u64, record);
         }
-        builder.finish(base + records.len() as u64, 1234, base)
+        builder.finish(base + records.len() as u64, 1234, base).1
     }
 
     fn any_record() -> impl Strategy<Value = Record> {
@@ -297,6 +305,7 @@ mod tests {
         fn a_batch_reads_back(input in proptest::collection::vec(any_record(), 1..20), base in 0_u64..1 << 40) {
             let bytes = Bytes::from(build(&input, base));
             let header = verify(&bytes).unwrap();
+            prop_assert_eq!((header.base, header.next), (base, base + input.len() as u64));
             let output = records(&header, bytes.slice(HEADER_LENGTH..)).unwrap();
             let mut keys = Vec::new();
             for_each_key(&header, &bytes[HEADER_LENGTH..], |offset, key, is_tombstone| {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use uncached_file::{UncachedReader, UncachedWriter};
 
+use super::key_sample::Newest;
 use crate::error::LogError;
-use crate::record::Offset;
 
 /// The extension of a bucket's file; a start removes what a crash left.
 pub(super) const EXTENSION: &str = "bucket";
@@ -27,16 +27,19 @@ const EXPIRED: u64 = 1 << 62;
 pub(super) struct Keyed {
     /// 128 bits of the key's hash.
     pub hash: [u64; 2],
-    pub offset: Offset,
-    pub is_tombstone: bool,
-    /// Whether it is a tombstone whose time has come.
-    pub is_expired: bool,
+    /// The record, should no newer one of its key follow.
+    pub newest: Newest,
 }
 
 impl Keyed {
     fn encode(self) -> [u8; ENTRY] {
-        let marks = u64::from(self.is_tombstone) * TOMBSTONE + u64::from(self.is_expired) * EXPIRED;
-        let numbers = [self.hash[0], self.hash[1], self.offset | marks];
+        let Newest {
+            offset,
+            is_tombstone,
+            is_expired,
+        } = self.newest;
+        let marks = u64::from(is_tombstone) * TOMBSTONE + u64::from(is_expired) * EXPIRED;
+        let numbers = [self.hash[0], self.hash[1], offset | marks];
         let mut entry = [0; ENTRY];
         for (place, number) in entry.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
             *place = number.to_le_bytes();
@@ -49,9 +52,11 @@ impl Keyed {
         let [first, second, marked] = [0, 1, 2].map(|at| u64::from_le_bytes(number(at)));
         Self {
             hash: [first, second],
-            offset: marked & !(TOMBSTONE | EXPIRED),
-            is_tombstone: marked & TOMBSTONE != 0,
-            is_expired: marked & EXPIRED != 0,
+            newest: Newest {
+                offset: marked & !(TOMBSTONE | EXPIRED),
+                is_tombstone: marked & TOMBSTONE != 0,
+                is_expired: marked & EXPIRED != 0,
+            },
         }
     }
 }
@@ -165,9 +170,11 @@ mod tests {
                 first_half(&number.to_le_bytes()),
                 second_half(&number.to_le_bytes()),
             ],
-            offset: number,
-            is_tombstone: number.is_multiple_of(3),
-            is_expired: number.is_multiple_of(9),
+            newest: Newest {
+                offset: number,
+                is_tombstone: number.is_multiple_of(3),
+                is_expired: number.is_multiple_of(9),
+            },
         }
     }
 
@@ -176,7 +183,7 @@ mod tests {
         fn a_record_is_what_it_was(
             hash in any::<[u64; 2]>(), offset in 0..EXPIRED, is_tombstone: bool, is_expired: bool,
         ) {
-            let record = Keyed { hash, offset, is_tombstone, is_expired };
+            let record = Keyed { hash, newest: Newest { offset, is_tombstone, is_expired } };
             prop_assert_eq!(Keyed::decode(&record.encode()), record);
         }
     }
@@ -195,11 +202,11 @@ mod tests {
             let mut all = Vec::new();
             for number in 0..buckets.len() {
                 let taken = buckets.take(number).unwrap();
-                assert!(taken.is_sorted_by_key(|record| record.offset));
+                assert!(taken.is_sorted_by_key(|record| record.newest.offset));
                 assert!(taken.iter().all(|record| record.hash[0] % 3 == number));
                 all.extend(taken);
             }
-            all.sort_unstable_by_key(|record| record.offset);
+            all.sort_unstable_by_key(|record| record.newest.offset);
             assert_eq!(all, (0..records).map(keyed).collect::<Vec<_>>());
             assert_eq!(files(), 0);
         }

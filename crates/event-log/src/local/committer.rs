@@ -6,16 +6,18 @@ use std::mem;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::LocalOptions;
-use super::batch::{BatchBuilder, MAX_BODY};
-use super::partition::PartitionLog;
+use super::batch::{BatchBuilder, BatchHeader, HEADER_LENGTH, MAX_BODY};
+use super::partition::{NewestBatch, PartitionLog};
 use super::segment::Segment;
+use super::writeback;
 use crate::Appended;
 use crate::error::LogError;
-use crate::record::{Offset, Record};
+use crate::record::Record;
 
 type Answer = oneshot::Sender<Result<Appended, LogError>>;
 
@@ -159,10 +161,8 @@ fn run(shared: &Shared) {
 struct Written {
     partition: Arc<PartitionLog>,
     segment: Arc<Segment>,
-    base: Offset,
-    next: Offset,
-    length: u64,
-    append_time_ms: i64,
+    header: BatchHeader,
+    body: Bytes,
     answers: Vec<(Answer, Appended)>,
 }
 
@@ -183,10 +183,22 @@ fn commit_group(group: Vec<Waiting>) -> Option<String> {
             Err(None) => {}
         }
     }
+    // One file alone is on its way as soon as its sync begins.
+    if written.len() > 1 {
+        for Written {
+            segment, header, ..
+        } in &written
+        {
+            let length = header.total_length() as u64;
+            // A refusal costs time alone: the sync below does all of it.
+            let _ = writeback::start(&segment.file, segment.size(), length);
+        }
+    }
     let mut failure = None;
     for batch in written {
         if failure.is_none()
-            && let Err(error) = sync_and_publish(&batch)
+            && let Err(error) =
+                sync_and_publish(&batch.partition, batch.segment, batch.header, batch.body)
         {
             failure = Some(error.to_string());
         }
@@ -201,20 +213,26 @@ fn commit_group(group: Vec<Waiting>) -> Option<String> {
     failure
 }
 
-fn sync_and_publish(batch: &Written) -> Result<(), LogError> {
-    let context = || format!("sync {}", batch.segment.path.display());
-    batch
-        .segment
-        .file
-        .sync_data()
-        .map_err(|source| LogError::Io {
-            context: context(),
-            source,
-        })?;
-    batch
-        .segment
-        .extend(batch.base, batch.next, batch.length, batch.append_time_ms);
-    batch.partition.publish(batch.next)
+fn sync_and_publish(
+    partition: &PartitionLog,
+    segment: Arc<Segment>,
+    header: BatchHeader,
+    body: Bytes,
+) -> Result<(), LogError> {
+    let sync = |source| LogError::Io {
+        context: format!("sync {}", segment.path.display()),
+        source,
+    };
+    segment.file.sync_data().map_err(sync)?;
+    let length = header.total_length() as u64;
+    segment.extend(header.base, header.next, length, header.append_time_ms);
+    let behind = segment.size();
+    partition.publish(NewestBatch {
+        header,
+        body,
+        segment,
+        behind,
+    })
 }
 
 /// Writes one partition's share of a group as one batch. A failed write is undone and answered; `Err(Some)` means that
@@ -252,7 +270,7 @@ fn write_partition(waiting: Vec<Waiting>) -> Result<Written, Option<String>> {
         }
         ranges.push((first, next.saturating_sub(1).max(first)));
     }
-    let bytes = builder.finish(next, append_time_ms, base);
+    let (header, bytes) = builder.finish(next, append_time_ms, base);
     let before = segment.size();
     if let Err(source) = (&segment.file).write_all(&bytes) {
         let error = LogError::Io {
@@ -278,14 +296,11 @@ fn write_partition(waiting: Vec<Waiting>) -> Result<Written, Option<String>> {
             (waiting.answer, appended)
         })
         .collect();
-    let length = bytes.len() as u64;
     Ok(Written {
         partition,
         segment,
-        base,
-        next,
-        length,
-        append_time_ms,
+        header,
+        body: Bytes::from(bytes).slice(HEADER_LENGTH..),
         answers,
     })
 }

@@ -53,14 +53,7 @@ pub(super) fn compact(
 ) -> Result<usize, LogError> {
     let closed = log.closed_segments();
     let tombstones_kept_ms = now_ms() - delete_retention.as_millis() as i64;
-    let found = superseded::find(
-        &closed,
-        &log.active(),
-        tombstones_kept_ms,
-        limits,
-        last,
-        log.folder(),
-    )?;
+    let found = superseded::find(log, &closed, tombstones_kept_ms, limits, last)?;
     let Some(superseded) = found else {
         return Ok(0);
     };
@@ -79,6 +72,9 @@ pub(super) fn compact(
     }
     // What is left is counted anew.
     last.forget(log.folder());
+    if let Some(keys) = log.appended_keys() {
+        keys.lock().forget();
+    }
     Ok(replaced)
 }
 
@@ -130,7 +126,7 @@ fn rewrite(
             if builder.is_empty() {
                 return Ok(());
             }
-            let bytes = builder.finish(header.next, header.append_time_ms, joined);
+            let (_, bytes) = builder.finish(header.next, header.append_time_ms, joined);
             write(bytes, joined, header.next, header.append_time_ms)?;
             joined = header.next;
             Ok(())
@@ -138,12 +134,8 @@ fn rewrite(
     }
     if joined < end {
         let newest_ms = run[run.len() - 1].newest_ms();
-        write(
-            BatchBuilder::new(joined, 0).finish(end, newest_ms, joined),
-            joined,
-            end,
-            newest_ms,
-        )?;
+        let (_, bytes) = BatchBuilder::new(joined, 0).finish(end, newest_ms, joined);
+        write(bytes, joined, end, newest_ms)?;
     }
     file.finish().map_err(LogError::io(context))?;
     // Gone from the disk before the file that it describes is another.

@@ -4,10 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use super::batch::BatchHeader;
 use super::durable_mark::DurableMark;
+use super::key_sample::AppendedKeys;
 use super::recovery::{self, OpenReport};
 use super::segment::Segment;
 use super::superseded::LastLook;
@@ -15,7 +18,21 @@ use super::{partition_folder, summary, sync_folder};
 use crate::Bounds;
 use crate::error::LogError;
 use crate::record::{Offset, Partition};
-use crate::topic::TopicConfig;
+use crate::topic::{Cleanup, TopicConfig};
+
+/// Largest batch that is kept for the readers at the end (INV-6).
+const KEPT_BYTES: usize = 128 << 10;
+
+/// The newest batch, for readers that have read all before it.
+#[derive(Clone)]
+pub(super) struct NewestBatch {
+    pub header: BatchHeader,
+    /// The batch's body.
+    pub body: Bytes,
+    pub segment: Arc<Segment>,
+    /// Where in the segment the next batch begins.
+    pub behind: u64,
+}
 
 /// A partition. Written by the committer thread alone, read by anyone.
 pub(super) struct PartitionLog {
@@ -29,6 +46,9 @@ pub(super) struct PartitionLog {
     durable_end: watch::Sender<Offset>,
     topic_changed: watch::Sender<u64>,
     newest_ms: Mutex<i64>,
+    newest_batch: Mutex<Option<NewestBatch>>,
+    /// Of a compacted partition.
+    appended_keys: Option<Mutex<AppendedKeys>>,
     /// Held while closed segments are replaced or removed: one at a time.
     pub housekeeping: Mutex<LastLook>,
 }
@@ -64,6 +84,8 @@ impl PartitionLog {
             .map(|segment| segment.newest_ms())
             .max()
             .unwrap_or(0);
+        let start = segments.first().map_or(end, |segment| segment.base);
+        let is_compacted = matches!(config.cleanup, Cleanup::Compact { .. });
         Ok(Self {
             topic: config.name.clone(),
             partition,
@@ -74,6 +96,8 @@ impl PartitionLog {
             durable_end: watch::channel(end).0,
             topic_changed,
             newest_ms: Mutex::new(newest_ms),
+            newest_batch: Mutex::default(),
+            appended_keys: is_compacted.then(|| Mutex::new(AppendedKeys::new(start, end))),
             housekeeping: Mutex::new(last_look),
         })
     }
@@ -130,12 +154,30 @@ impl PartitionLog {
         Ok(fresh)
     }
 
-    /// Publishes durable records up to `end`. Only the committer thread calls this.
-    pub(super) fn publish(&self, end: Offset) -> Result<(), LogError> {
+    /// Publishes durable records up to the end of the newest batch. Only the committer thread calls this.
+    pub(super) fn publish(&self, newest: NewestBatch) -> Result<(), LogError> {
+        let end = newest.header.next;
         self.mark.set(end)?;
+        if let Some(keys) = &self.appended_keys {
+            keys.lock().append(&newest.header, &newest.body);
+        }
+        let is_kept = newest.body.len() <= KEPT_BYTES;
+        *self.newest_batch.lock() = is_kept.then_some(newest);
         self.durable_end.send_replace(end);
         self.topic_changed.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// What is known of the keys of a compacted partition.
+    pub(super) const fn appended_keys(&self) -> Option<&Mutex<AppendedKeys>> {
+        self.appended_keys.as_ref()
+    }
+
+    /// The newest batch, where `offset` lies in it: what nearly every reader at the end asks for, without a file.
+    pub(super) fn newest_batch(&self, offset: Offset) -> Option<NewestBatch> {
+        let newest = self.newest_batch.lock();
+        let holds = |batch: &&NewestBatch| (batch.header.base..batch.header.next).contains(&offset);
+        newest.as_ref().filter(holds).cloned()
     }
 
     /// The segment that holds `offset`, or the last one.

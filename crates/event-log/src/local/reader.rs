@@ -10,7 +10,7 @@ use scheduling::Breather;
 use tokio::sync::watch;
 
 use super::batch::{self, BatchError, BatchHeader, HEADER_LENGTH};
-use super::partition::PartitionLog;
+use super::partition::{NewestBatch, PartitionLog};
 use super::segment::Segment;
 use crate::PartitionReader;
 use crate::error::LogError;
@@ -66,13 +66,16 @@ impl LocalReader {
         !self.buffered.is_empty() || self.position < *self.end.borrow()
     }
 
-    /// Reads the next chunk of batches into the buffer, off the async threads.
+    /// Reads the next batches into the buffer: the newest from memory, a chunk of earlier ones off the async threads.
     async fn fill(&mut self) -> Result<(), LogError> {
         let (log, from, place) = (Arc::clone(&self.log), self.position, self.place.take());
-        let read = tokio::task::spawn_blocking(move || read_chunk(&log, from, place));
-        let (records, place, reached) = read
-            .await
-            .map_err(|error| LogError::Closed(error.to_string()))??;
+        let (records, place, reached) = if let Some(newest) = log.newest_batch(from) {
+            take_newest(newest, from)?
+        } else {
+            let read = tokio::task::spawn_blocking(move || read_chunk(&log, from, place));
+            read.await
+                .map_err(|error| LogError::Closed(error.to_string()))??
+        };
         self.buffered.extend(records);
         self.place = Some(place);
         self.reached = reached;
@@ -132,6 +135,27 @@ impl PartitionReader for LocalReader {
     async fn is_at_end(&mut self) -> bool {
         !self.has_more()
     }
+}
+
+/// The records from `from` on that the newest batch holds, the place behind it, and the offset reached.
+fn take_newest(
+    newest: NewestBatch,
+    from: Offset,
+) -> Result<(Vec<StoredRecord>, Place, Offset), LogError> {
+    let NewestBatch {
+        header,
+        body,
+        segment,
+        behind,
+    } = newest;
+    let place = Place {
+        segment,
+        position: behind,
+    };
+    let mut records =
+        batch::records(&header, body).map_err(|error| damaged(&place, 0, header.base, error))?;
+    records.retain(|record| record.offset >= from);
+    Ok((records, place, header.next))
 }
 
 /// The records from `from` on that one chunk holds, the place behind it, and the offset reached.

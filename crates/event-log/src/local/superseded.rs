@@ -1,12 +1,11 @@
 //! Which records of a partition a newer one of their key supersedes, found in bounded memory.
 //!
-//! The keys go to buckets, and each bucket is looked at alone; a record found superseded is one bit. The first bucket is a sample:
-//! only where its share makes a rewrite worthwhile is the partition read once more, for all the others. A look says how many
-//! records must be appended before another can be, so that a log of a province that only grows is read a few times in all.
+//! A sample of the keys, kept as they are appended, says whether a rewrite can be worthwhile; a process that has not seen all of
+//! them reads them once for it, and notes how many records must be appended before another look can find enough. Where it is
+//! worthwhile all keys go to buckets, and each bucket is looked at alone; a record found superseded is one bit.
 
 use std::collections::HashMap;
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +14,8 @@ use scheduling::Breather;
 use super::batch;
 use super::buckets::{self, Buckets, Keyed};
 use super::compaction::{Limits, for_each_batch};
+use super::key_sample::{KeySample, Newest};
+use super::partition::PartitionLog;
 use super::segment::Segment;
 use crate::error::LogError;
 use crate::record::Offset;
@@ -84,8 +85,13 @@ impl LastLook {
     /// Whether a rewrite can have become worthwhile: what was appended since can have superseded one record each.
     pub(super) fn is_due(&self, closed_end: Offset, end: Offset) -> bool {
         let may_go = self.may_go + end.saturating_sub(self.end);
-        let records = self.records + closed_end.saturating_sub(self.closed_end);
+        let records = self.closed_records(closed_end);
         records > 0 && may_go > 0 && is_worthwhile(may_go, records)
+    }
+
+    /// Records of the segments that are closed by now.
+    fn closed_records(&self, closed_end: Offset) -> u64 {
+        self.records + closed_end.saturating_sub(self.closed_end)
     }
 }
 
@@ -111,14 +117,12 @@ impl Superseded {
         }
     }
 
-    /// Marks a record; answers whether it is one of the closed segments, as only those can go.
-    fn mark(&mut self, offset: Offset) -> bool {
+    /// Marks a record where it is one of the closed segments, as only those can go.
+    fn mark(&mut self, offset: Offset) {
         let at = offset - self.base;
-        let is_closed = at < self.records;
-        if is_closed {
+        if at < self.records {
             self.bits[(at / 64) as usize] |= 1 << (at % 64);
         }
-        is_closed
     }
 
     /// Whether the record at an offset goes.
@@ -129,109 +133,146 @@ impl Superseded {
     }
 }
 
-/// What is counted of a bucket beside the bits it sets.
-#[derive(Default)]
-struct Counted {
-    /// Records that go.
-    gone: u64,
-    /// Tombstones whose time has not come.
-    tombstones: u64,
+/// What a look reads: the closed segments and the active one.
+struct Looked<'l> {
+    closed: &'l [Arc<Segment>],
+    active: Arc<Segment>,
+    limits: &'l Limits<'l>,
+    tombstones_kept_ms: i64,
+}
+
+/// A record as a look meets it: its key, and what it is as the newest of that.
+type Met<'b> = (&'b [u8], Newest);
+
+impl Looked<'_> {
+    /// Visits each record that has a key; answers how many records the closed segments hold, of all keys and none.
+    fn for_each(
+        &self,
+        mut visit: impl FnMut(Met<'_>) -> Result<(), LogError>,
+    ) -> Result<u64, LogError> {
+        let mut records = 0;
+        let mut breather = Breather::giving_way_every(BREATH);
+        for segment in self.closed.iter().chain([&self.active]) {
+            let is_closed = !Arc::ptr_eq(segment, &self.active);
+            for_each_batch(segment, self.limits, |header, body| {
+                records += u64::from(is_closed) * u64::from(header.count);
+                let has_expired = header.append_time_ms < self.tombstones_kept_ms;
+                batch::for_each_key(header, &body, |offset, key, is_tombstone| {
+                    breather.item();
+                    let Some(key) = key else { return Ok(()) };
+                    let newest = Newest {
+                        offset,
+                        is_tombstone,
+                        is_expired: is_tombstone && has_expired,
+                    };
+                    Ok(visit((key, newest))?)
+                })
+            })?;
+        }
+        Ok(records)
+    }
 }
 
 /// What goes of the closed segments, where enough of it does for a rewrite; remembers what it saw.
 pub(super) fn find(
+    log: &PartitionLog,
     closed: &[Arc<Segment>],
-    active: &Arc<Segment>,
     tombstones_kept_ms: i64,
     limits: &Limits<'_>,
     last: &mut LastLook,
-    folder: &Path,
 ) -> Result<Option<Superseded>, LogError> {
     let (Some(first), Some(latest)) = (closed.first(), closed.last()) else {
         return Ok(None);
     };
+    let active = log.active();
     let (base, closed_end, end) = (first.base, latest.end(), active.end());
     if !last.is_due(closed_end, end) {
         return Ok(None);
     }
-    let mut buckets = Buckets::new(folder, (end - base).div_ceil(limits.keys_at_once.max(1)));
-    // Fills some of the buckets; answers how many records the closed segments hold, of all keys and none.
-    let fill = |buckets: &mut Buckets, numbers: Range<u64>| {
-        let mut records = 0;
-        let mut breather = Breather::giving_way_every(BREATH);
-        for segment in closed.iter().chain([active]) {
-            let is_closed = !Arc::ptr_eq(segment, active);
-            for_each_batch(segment, limits, |header, body| {
-                records += u64::from(is_closed) * u64::from(header.count);
-                let has_expired = header.append_time_ms < tombstones_kept_ms;
-                batch::for_each_key(header, &body, |offset, key, is_tombstone| {
-                    breather.item();
-                    let Some(key) = key else { return Ok(()) };
-                    let first_half = buckets::first_half(key);
-                    if !numbers.contains(&buckets.number_of(first_half)) {
-                        return Ok(());
-                    }
-                    Ok(buckets.push(Keyed {
-                        hash: [first_half, buckets::second_half(key)],
-                        offset,
-                        is_tombstone,
-                        is_expired: is_tombstone && has_expired,
-                    })?)
-                })
-            })?;
-        }
-        Ok::<_, LogError>(records)
+    let known = log.appended_keys().and_then(|keys| keys.lock().may_go());
+    if known.is_some_and(|may_go| !is_worthwhile(may_go, last.closed_records(closed_end) / 10 * 9))
+    {
+        return Ok(None);
+    }
+    let looked = Looked {
+        closed,
+        active,
+        limits,
+        tombstones_kept_ms,
     };
-    let records = fill(&mut buckets, 0..1)?;
-    let mut found = Superseded::new(base, closed_end);
-    let mut newest = HashMap::new();
-    let mut look = |buckets: &mut Buckets, number| {
-        limits.go_on()?;
-        Ok::<_, LogError>(look(buckets.take(number)?, &mut newest, &mut found))
-    };
-    let sample = look(&mut buckets, 0)?;
-    let count = buckets.len();
+    let (records, may_go, gone) = sample(log, &looked, closed_end)?;
     *last = LastLook {
         end,
         closed_end,
         records,
-        may_go: (sample.gone + sample.tombstones) * count,
+        may_go,
     };
-    last.write(folder);
-    if sample.gone == 0 || !is_worthwhile(sample.gone * count, records) {
+    last.write(log.folder());
+    if gone == 0 || !is_worthwhile(gone, records) {
         return Ok(None);
     }
-    fill(&mut buckets, 1..count)?;
-    for number in 1..count {
-        look(&mut buckets, number)?;
+    let mut buckets = Buckets::new(
+        log.folder(),
+        (end - base).div_ceil(limits.keys_at_once.max(1)),
+    );
+    looked.for_each(|(key, newest)| {
+        buckets.push(Keyed {
+            hash: [buckets::first_half(key), buckets::second_half(key)],
+            newest,
+        })
+    })?;
+    let mut found = Superseded::new(base, closed_end);
+    let mut newest = HashMap::new();
+    for number in 0..buckets.len() {
+        limits.go_on()?;
+        mark(buckets.take(number)?, &mut newest, &mut found);
     }
     Ok(Some(found))
 }
 
+/// Reads the keys once: the records of the closed segments, how many of them may go now or when their time comes, and how many go
+/// now, the latter two estimated from a sample.
+fn sample(
+    log: &PartitionLog,
+    looked: &Looked<'_>,
+    closed_end: Offset,
+) -> Result<(u64, u64, u64), LogError> {
+    let known_from = log.appended_keys().map(|keys| keys.lock().begin_look());
+    let mut sample = KeySample::default();
+    let mut keyed = 0;
+    let records = looked.for_each(|(key, newest)| {
+        keyed += u64::from(newest.offset < closed_end);
+        // What was appended since is sampled as it came.
+        if known_from.is_none_or(|known_from| newest.offset < known_from) {
+            sample.add(buckets::first_half(key), newest);
+        }
+        Ok(())
+    })?;
+    let stay = sample.keys(|newest| newest.offset < closed_end && !newest.is_expired);
+    let tombstones = sample
+        .keys(|newest| newest.offset < closed_end && newest.is_tombstone && !newest.is_expired);
+    let gone = keyed.saturating_sub(stay);
+    if let Some(keys) = log.appended_keys() {
+        keys.lock().complete(sample);
+    }
+    Ok((records, gone + tombstones, gone))
+}
+
 /// Marks what goes of a bucket's records. The map is given so that its memory serves every bucket.
-fn look(
-    records: Vec<Keyed>,
-    newest: &mut HashMap<[u64; 2], Keyed>,
-    found: &mut Superseded,
-) -> Counted {
-    let mut counted = Counted::default();
-    let mut go = |offset| counted.gone += u64::from(found.mark(offset));
+fn mark(records: Vec<Keyed>, newest: &mut HashMap<[u64; 2], Newest>, found: &mut Superseded) {
     let mut breather = Breather::giving_way_every(BREATH);
     for record in records {
-        if let Some(earlier) = newest.insert(record.hash, record) {
-            go(earlier.offset);
+        if let Some(earlier) = newest.insert(record.hash, record.newest) {
+            found.mark(earlier.offset);
         }
         breather.item();
     }
     for (_, newest) in newest.drain() {
         if newest.is_expired {
-            go(newest.offset);
-        } else {
-            counted.tombstones += u64::from(newest.is_tombstone);
+            found.mark(newest.offset);
         }
         breather.item();
     }
-    counted
 }
 
 #[cfg(test)]
@@ -258,8 +299,9 @@ mod tests {
     #[test]
     fn what_was_never_marked_stays() {
         let mut found = Superseded::new(1_000, 1_100);
-        assert!(found.mark(1_000) && found.mark(1_099));
-        assert!(!found.mark(1_100) && !found.mark(5_000));
+        for offset in [1_000, 1_099, 1_100, 5_000] {
+            found.mark(offset);
+        }
         let held: Vec<u64> = (900..5_100).filter(|offset| found.holds(*offset)).collect();
         assert_eq!(held, [1_000, 1_099]);
     }
