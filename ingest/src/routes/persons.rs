@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use event_log::{Partition, Record, partition_for};
+use foldhash::fast::RandomState;
 use futures::future::join_all;
 use scan_model::codec::{self, WireRecord};
 use scan_model::{Alias, Enrolment, Identity, PersonId, Timestamp};
@@ -47,7 +48,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let batch = bulk::read_import(headers, &body, Breather::giving_way_every(READ), read)?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
-    let mut seen: HashMap<PersonId, u128> = HashMap::with_capacity(batch.items.len());
+    let mut seen = Seen::with_capacity_and_hasher(batch.items.len(), RandomState::default());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
     let mut residents = residents(ingest, &batch.items, now).into_iter();
     for (index, read) in batch.items.into_iter().enumerate() {
@@ -104,6 +105,9 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         .collect();
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
 }
+
+/// The further bits of each person of a batch. Ids are keyed hashes, so nobody can choose them to collide.
+type Seen = HashMap<PersonId, u128, RandomState>;
 
 /// A partition's share of a batch, keys and values one after the other in one piece of memory.
 #[derive(Default)]
@@ -221,7 +225,7 @@ fn renew(
 fn check_collision(
     resident: Option<&PersonStatus>,
     identity: Identity,
-    seen: &mut HashMap<PersonId, u128>,
+    seen: &mut Seen,
 ) -> Result<(), Problem> {
     let collides = resident.is_some_and(|known| known.residue != identity.residue())
         || *seen.entry(identity.person).or_insert(identity.check) != identity.check;
