@@ -120,6 +120,22 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn imports_wait_for_turns_of_which_there_are_as_many_as_cores_and_small_ones_need_none() {
+        let imports = Imports::default();
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let (heavy, small) = (HEAVY_BODY as usize, HEAVY_BODY as usize - 1);
+        let mut turns = Vec::new();
+        for _ in 0..cores {
+            turns.push(imports.turn(heavy).await.unwrap());
+        }
+        assert!(imports.turn(small).await.is_none());
+        let mut waiting = std::pin::pin!(imports.turn(heavy));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        turns.pop();
+        assert!(waiting.await.is_some());
+    }
+
     #[test]
     fn inv6_appends_beyond_the_bound_are_refused_at_once() {
         let appends = Appends::new(10);

@@ -26,7 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::connection::{After, QuickConnection};
@@ -63,13 +63,13 @@ pub async fn serve_front_line<Q: Quick>(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let count = thread::available_parallelism().map_or(1, usize::from);
-    let heavy = start_heavy(count)?;
+    let heavy = Heavy::start(count)?;
     let cores = (0..count)
         .map(|number| {
             let service = Service {
                 router: router.clone(),
                 quick: Arc::clone(&quick),
-                heavy: heavy.handle().clone(),
+                heavy: heavy.handle.clone(),
             };
             start_core(number, service)
         })
@@ -91,23 +91,41 @@ pub async fn serve_front_line<Q: Quick>(
         // An error is a core that ended before: a panic, which its thread has reported.
         let _ = core.ended.await;
     }
-    // Its requests are answered: each had a connection, and those are gone.
-    heavy.shutdown_background();
+    // Heavy requests are answered: each had a connection, and those are gone.
     Ok(())
 }
 
-/// Where heavy requests run: two threads a core, as one that gives way to lookups keeps its thread.
-fn start_heavy(cores: usize) -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2 * cores)
-        .thread_name("heavy")
-        .on_thread_start(|| {
-            if let Err(error) = scheduling::stand_back(HEAVY_STANDS_BACK) {
-                tracing::warn!(%error, "heavy requests do not stand back behind lookups");
-            }
+/// Where heavy requests run: two threads a core, as one that gives way to lookups keeps its thread. Dropped, it waits for none.
+struct Heavy {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Heavy {
+    fn start(cores: usize) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2 * cores)
+            .thread_name("heavy")
+            .on_thread_start(|| {
+                if let Err(error) = scheduling::stand_back(HEAVY_STANDS_BACK) {
+                    tracing::warn!(%error, "heavy requests do not stand back behind lookups");
+                }
+            })
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
         })
-        .enable_all()
-        .build()
+    }
+}
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 fn hand_over(cores: &[Core], stream: TcpStream) {
