@@ -21,6 +21,7 @@
 # less of the Kafka table than `rows/core` does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
 scans=${1:-3000000}
 rounds=${2:-3}
 partitions=4
@@ -30,8 +31,8 @@ consumers=${TONGXING_BENCH_CONSUMERS:-$(nproc)}
 port=${TONGXING_BENCH_PORT:-28323}
 limit_seconds=600
 url=http://127.0.0.1:$port
-program=$PWD/target/release/tongxing
-helper=$PWD/target/release/examples/bench_aggregator
+program="$built/tongxing"
+helper="$built/examples/bench_aggregator"
 [ "$scans" -ge 1 ] && [ "$rounds" -ge 1 ] || { sed -n '2,5p' "$0"; exit 1; }
 [ -n "${TONGXING_BENCH_BUILT:-}" ] ||
   cargo build --release --locked --package launcher --bin tongxing --example bench_aggregator

@@ -9,6 +9,7 @@
 # answers a second to GET /livez in two seconds before the round, with wrk on the same cores: how fast the machine is just then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
 offered=${1:-40000}
 rounds=${2:-5}
 seconds=${3:-10}
@@ -17,7 +18,7 @@ partitions=12
 listen=127.0.0.1:28480
 [ -n "${TONGXING_BENCH_BUILT:-}" ] || cargo build --release --locked --package launcher --package loadtest
 command -v wrk >/dev/null || { echo "the benchmark needs wrk: apt-get install wrk"; exit 1; }
-program=$PWD/target/release/tongxing
+program="$built/tongxing"
 jars=$(scripts/kafka.sh fetch)
 work=$(mktemp -d)
 ingest=
@@ -46,7 +47,7 @@ in_log() { # records of the topic
 bare() { wrk -t1 -c64 -d2s "http://$listen/livez" | awk '/Requests\/sec/ {print int($2)}'; }
 round() { # round <a second>: acknowledged, the rate, milliseconds of p50, p99, p99.9, cores of ingest, broker, generator
   # One thread is enough for the generator, and threads that wake each other cost more.
-  TOKIO_WORKER_THREADS=1 target/release/loadtest --ingest "http://$listen" --secrets "$work/keys/api-secrets" --lookups 0 --check-ins "$1" --seconds "$seconds" \
+  TOKIO_WORKER_THREADS=1 "$built/loadtest" --ingest "http://$listen" --secrets "$work/keys/api-secrets" --lookups 0 --check-ins "$1" --seconds "$seconds" \
     --connections "$connections" --ingest-only --process ingest=$ingest --process "broker=$broker" --json "$work/result.json" \
     >"$work/load.out" 2>&1 || { cat "$work/load.out"; return 1; }
   python3 - "$work/result.json" <<'PYTHON'

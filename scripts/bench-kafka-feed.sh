@@ -5,12 +5,13 @@
 # usage: bench-kafka-feed.sh [facts a second] [lookups a second] [seconds a phase]      (10,000, 20,000 and 20 by default)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
 facts=${1:-10000}
 rate=${2:-20000}
 seconds=${3:-20}
 [ -n "${TONGXING_BENCH_BUILT:-}" ] ||
   cargo build --release --locked --package launcher --package loadtest --bin tongxing --bin loadtest --bin propagation
-program=$PWD/target/release/tongxing
+program="$built/tongxing"
 work=$(mktemp -d)
 pids=()
 stop() {
@@ -36,12 +37,12 @@ for port in 28480 28481; do
 done
 
 echo "propagation through Kafka, two nodes:"
-target/release/propagation --node http://127.0.0.1:28480 --node http://127.0.0.1:28481 --secrets "$work/keys/api-secrets" \
+"$built/propagation" --node http://127.0.0.1:28480 --node http://127.0.0.1:28481 --secrets "$work/keys/api-secrets" \
   --facts "$facts" --seconds "$seconds" --objective-ms 300 2>/dev/null
 
 lookups() { # lookups <name> <check-ins a second> [stop the broker once the load is under way]
   : >"$work/progress"
-  target/release/loadtest --ingest http://127.0.0.1:28480 --secrets "$work/keys/api-secrets" --lookups "$rate" --check-ins "$2" --seconds "$seconds" \
+  "$built/loadtest" --ingest http://127.0.0.1:28480 --secrets "$work/keys/api-secrets" --lookups "$rate" --check-ins "$2" --seconds "$seconds" \
     --ingest-only --json "$work/result.json" 2>"$work/progress" >"$work/load.out" &
   local load=$!
   if [ -n "${3:-}" ]; then

@@ -6,6 +6,7 @@
 # usage: bench-lookup.sh [rounds] [seconds a round]      (5 and 5 by default)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
 rounds=${1:-5}
 seconds=${2:-5}
 connections=64
@@ -20,7 +21,7 @@ stop() { for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; wait
 trap stop EXIT
 wait_for() { until curl -sf -o /dev/null "$1"; do kill -0 "$2" 2>/dev/null || { echo "$1 does not answer"; cat "$work"/*.log; exit 1; }; sleep 0.1; done; }
 
-target/release/tongxing up --data "$work/data" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 \
+"$built/tongxing" up --data "$work/data" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 \
   --clickhouse-listen 127.0.0.1:28123 >"$work/up.log" 2>&1 &
 pids+=($!); wait_for http://127.0.0.1:28080/readyz $!
 secret() { cat "$work/data/keys/api-secrets/$1"; }
@@ -29,8 +30,8 @@ document='{"kind":"resident_id","number":"11010519491231002X"}'
 post identity-service /v1/persons "{\"document\":$document,\"name\":\"张伟\",\"phone\":\"13812345678\"}" >/dev/null
 code=$(post identity-service /v1/codes "{\"document\":$document}" | cut -d'"' -f4)
 curl -sf -H "Authorization: Bearer $(secret tester)" "http://127.0.0.1:28080/v1/codes/$code" >"$work/answer.json"
-target/release/examples/bare_axum 127.0.0.1:28090 "$work/answer.json" & pids+=($!); wait_for http://127.0.0.1:28090/v1/codes/x $!
-target/release/examples/bare_hyper 127.0.0.1:28091 "$work/answer.json" & pids+=($!); wait_for http://127.0.0.1:28091/x $!
+"$built/examples/bare_axum" 127.0.0.1:28090 "$work/answer.json" & pids+=($!); wait_for http://127.0.0.1:28090/v1/codes/x $!
+"$built/examples/bare_hyper" 127.0.0.1:28091 "$work/answer.json" & pids+=($!); wait_for http://127.0.0.1:28091/x $!
 mkdir "$work/nginx"
 cat >"$work/nginx.conf" <<NGINX
 worker_processes auto; daemon off; pid $work/nginx/pid; error_log $work/nginx.log;
@@ -100,7 +101,7 @@ echo "batches of 1,000: $(awk '{print $1}' "$work/batches" | median) codes/s as 
 half=$(awk -v ours="$ours" 'BEGIN {print int(ours / 2)}')
 half_load() { # half_load <name> <port> <keys>
   for ((n = 1; n <= rounds; n++)); do
-    target/release/loadtest --ingest "http://127.0.0.1:$2" --secrets "$3/api-secrets" --lookups "$half" --check-ins 500 --seconds $((seconds * 2)) \
+    "$built/loadtest" --ingest "http://127.0.0.1:$2" --secrets "$3/api-secrets" --lookups "$half" --check-ins 500 --seconds $((seconds * 2)) \
       --ingest-only --json "$work/result.json" >"$work/load.out" 2>&1 || { tail -5 "$work/load.out"; exit 1; }
     python3 - "$work/result.json" <<'PYTHON'
 import json, sys
@@ -117,7 +118,7 @@ PYTHON
 }
 half_load "the store beside" 28080 "$work/data/keys"
 kill "${pids[0]}"; wait "${pids[0]}" || true
-target/release/tongxing up --data "$work/alone" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 --clickhouse-url http://127.0.0.1:9 \
+"$built/tongxing" up --data "$work/alone" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 --clickhouse-url http://127.0.0.1:9 \
   >"$work/up.log" 2>&1 &
 pids[0]=$!; wait_for http://127.0.0.1:28080/readyz "${pids[0]}"
 half_load "the store elsewhere" 28080 "$work/alone/keys"

@@ -9,6 +9,7 @@
 # local runs `tongxing up` without its store, kafka `tongxing ingest` and one broker.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
 log=${1:-local}
 persons=${2:-126012510}
 rate=${3:-20000}
@@ -35,17 +36,17 @@ if [ "$log" = kafka ]; then
   scripts/kafka.sh start "$work/kafka" 1 >"$work/kafka.out"
   export TONGXING_KAFKA_BOOTSTRAP TONGXING_KAFKA_REPLICATION=1 TONGXING_KAFKA_IN_SYNC=1
   TONGXING_KAFKA_BOOTSTRAP=$(sed -n 's/^bootstrap=//p' "$work/kafka.out")
-  target/release/tongxing topics >/dev/null
-  target/release/tongxing keys --folder "$keys" create >/dev/null
+  "$built/tongxing" topics >/dev/null
+  "$built/tongxing" keys --folder "$keys" create >/dev/null
 fi
 
 start() { # start <seconds between snapshots>: sets $took to the seconds until the node is ready
   local began
   began=$(date +%s.%N)
   if [ "$log" = kafka ]; then
-    target/release/tongxing ingest --listen 127.0.0.1:28080 --keys "$keys" --data "$work/data" --snapshot-seconds "$1" >"$work/node.log" 2>&1 &
+    "$built/tongxing" ingest --listen 127.0.0.1:28080 --keys "$keys" --data "$work/data" --snapshot-seconds "$1" >"$work/node.log" 2>&1 &
   else
-    target/release/tongxing up --data "$work/data" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 \
+    "$built/tongxing" up --data "$work/data" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 \
       --clickhouse-url http://127.0.0.1:9 --snapshot-seconds "$1" >"$work/node.log" 2>&1 &
   fi
   pid=$!
@@ -60,12 +61,12 @@ known() { curl -sf $url/readyz | python3 -c 'import json, sys; a = json.load(sys
 resident() { awk '/^VmRSS/ {printf "%.3f GB", $2 * 1024 / 1e9}' "/proc/$pid/status"; }
 import() { # import <kind> <secret> <first> <persons>: from a pipe, so that the lines need no disk
   rm -f "$work/$1.csv"; mkfifo "$work/$1.csv"
-  nice -n 10 target/release/province "$1" --first "$3" --persons "$4" >"$work/$1.csv" &
-  target/release/tongxing import "$1" "$work/$1.csv" --ingest-url $url --secret-file "$keys/api-secrets/$2" >"$work/import.log" 2>&1 ||
+  nice -n 10 "$built/province" "$1" --first "$3" --persons "$4" >"$work/$1.csv" &
+  "$built/tongxing" import "$1" "$work/$1.csv" --ingest-url $url --secret-file "$keys/api-secrets/$2" >"$work/import.log" 2>&1 ||
     { tail -5 "$work/import.log"; exit 1; }
 }
 lookups() { # lookups <name>: p50, p99 and p99.9 in milliseconds, and the ratio of p99 to that of the first phase
-  target/release/loadtest --ingest $url --secrets "$keys/api-secrets" --lookups "$rate" --check-ins 0 --seconds "$seconds" --ingest-only \
+  "$built/loadtest" --ingest $url --secrets "$keys/api-secrets" --lookups "$rate" --check-ins 0 --seconds "$seconds" --ingest-only \
     --json "$work/result.json" >"$work/load.log" 2>&1 || { tail -5 "$work/load.log"; exit 1; }
   python3 - "$work/result.json" "$1" "$work/quiet" <<'PYTHON'
 import json, os, sys
