@@ -39,41 +39,25 @@ static IS_HERE: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// The calling thread's core, where it is the front line's.
     static CORE: Cell<Option<usize>> = const { Cell::new(None) };
-    /// What was answered when the calling thread last looked: lookups, and others.
-    static SEEN: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    /// Lookups answered when the calling thread last gave way.
+    static GAVE_WAY_AT: Cell<u64> = const { Cell::new(0) };
+    /// All that was answered when it last looked.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
     /// When it last saw that more had been answered.
     static SEEN_AT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// What the calling thread sees of the front line.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sight {
-    /// It has answered lookups since the last look.
-    Answering,
-    /// It has answered something lately, or its work cannot be seen from this process.
-    AtWork,
-    /// It has answered nothing lately.
-    Quiet,
-}
-
-fn look() -> Sight {
+/// Whether the front line has answered something lately, as far as the calling thread has seen; taken for granted where this process
+/// has none, for then it is another's.
+fn is_at_work(answered: u64) -> bool {
     if !IS_HERE.load(Ordering::Relaxed) {
-        return Sight::AtWork;
+        return true;
     }
-    let answered = all_answered();
-    let seen = SEEN.replace(answered);
-    if seen != answered {
+    if SEEN.replace(answered) != answered {
         SEEN_AT.set(Some(Instant::now()));
+        return true;
     }
-    if seen.0 != answered.0 {
-        return Sight::Answering;
-    }
-    let is_lately = |at: Instant| at.elapsed() < LATELY;
-    if SEEN_AT.get().is_some_and(is_lately) {
-        Sight::AtWork
-    } else {
-        Sight::Quiet
-    }
+    SEEN_AT.get().is_some_and(|at| at.elapsed() < LATELY)
 }
 
 /// The calling thread is the front line's on a core: it never sleeps to give way, and what it answers counts.
@@ -98,32 +82,38 @@ pub fn answered_other() {
     }
 }
 
+/// Lookups answered, and all requests.
 fn all_answered() -> (u64, u64) {
-    ANSWERED.iter().fold((0, 0), |(lookups, others), core| {
+    ANSWERED.iter().fold((0, 0), |(lookups, all), core| {
+        let here = core.lookups.load(Ordering::Relaxed);
+        let others = core.others.load(Ordering::Relaxed);
         (
-            core.lookups.load(Ordering::Relaxed).wrapping_add(lookups),
-            core.others.load(Ordering::Relaxed).wrapping_add(others),
+            lookups.wrapping_add(here),
+            all.wrapping_add(here).wrapping_add(others),
         )
     })
 }
 
 /// Lets others go first, at a place in long work where that costs little; to be called every 50 to 100 microseconds.
 ///
-/// The thread sleeps for four milliseconds where the front line has answered since the thread last looked; otherwise, and on the front
-/// line itself, it [breathes](crate::breathe). Not to be called where others wait for the caller, such as with a lock held.
+/// The thread sleeps for four milliseconds where the front line has answered lookups since the thread last gave way; otherwise, and on the
+/// front line itself, it [breathes](crate::breathe). Not to be called where others wait for the caller, such as with a lock held.
 pub fn give_way() {
     if let Some(pause) = pause() {
         thread::sleep(pause);
     }
 }
 
-/// How long a task that gives way is to sleep without its thread, where other tasks share that; nothing where it is to
-/// [breathe](crate::breathe), which this has done then.
+/// How long a task that gives way is to sleep without its thread, where other tasks share that; where it need not, this has
+/// [breathed](crate::breathe).
 pub fn pause() -> Option<Duration> {
-    match look() {
-        Sight::Answering if CORE.get().is_none() => return Some(PAUSE),
-        Sight::Quiet => {}
-        Sight::Answering | Sight::AtWork => thread::yield_now(),
+    let (lookups, all) = all_answered();
+    let is_at_work = is_at_work(all);
+    if GAVE_WAY_AT.replace(lookups) != lookups && CORE.get().is_none() {
+        return Some(PAUSE);
+    }
+    if is_at_work {
+        thread::yield_now();
     }
     None
 }
@@ -131,7 +121,8 @@ pub fn pause() -> Option<Duration> {
 /// Yields the core, except beside a front line of this process that has answered nothing lately: where nobody is to go first, each
 /// change from one long work to another costs both what the caches held.
 pub(crate) fn breathe() {
-    if look() != Sight::Quiet {
+    let (_, all) = all_answered();
+    if is_at_work(all) {
         thread::yield_now();
     }
 }
@@ -157,7 +148,8 @@ mod tests {
         });
         let quickest = front_line.join().unwrap();
         assert!(quickest.is_some_and(|time| time < PAUSE), "{quickest:?}");
-        assert!(timed() >= PAUSE);
+        breathe();
+        assert!(timed() >= PAUSE, "breathing is no giving way");
         let quickest = (0..100).map(|_| timed()).min();
         assert!(quickest.is_some_and(|time| time < PAUSE), "{quickest:?}");
         answered();
@@ -171,9 +163,11 @@ mod tests {
             answered_other();
         };
         thread::spawn(others).join().unwrap();
-        assert!(look() == Sight::AtWork, "others are let by, not slept for");
+        let is_at_work = || is_at_work(all_answered().1);
+        assert!(is_at_work());
+        assert!(pause().is_none(), "others are let by, not slept for");
         let patience = Instant::now();
-        while look() != Sight::Quiet {
+        while is_at_work() {
             assert!(patience.elapsed() < 100 * LATELY);
             thread::sleep(LATELY / 10);
         }
