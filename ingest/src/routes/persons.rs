@@ -50,21 +50,21 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
     let mut seen = Seen::with_capacity_and_hasher(batch.items.len(), RandomState::default());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
-    let mut residents = residents(ingest, &batch.items, now).into_iter();
+    let mut known = known_each(ingest, &batch.items, now).into_iter();
     for (index, read) in batch.items.into_iter().enumerate() {
         breather.item();
         outcomes.push(read.and_then(|(mut enrolment, alias)| {
             let person = enrolment.identity.person;
-            let resident = residents.next().flatten();
-            check_collision(resident.as_ref(), enrolment.identity, &mut seen)?;
-            if let Some(known) = resident {
+            let known = known.next().flatten();
+            check_collision(known, enrolment.identity, &mut seen)?;
+            if let Some(known) = known {
                 enrolment.change = known.version.wrapping_add(1);
             }
             let partition_of = |id: PersonId| partition_for(id.0, ingest.partitions);
             if let Some(alias) = alias {
                 let id = alias.identity.person;
                 let share = shares.entry(partition_of(id)).or_default();
-                share.put(id, &alias, index)?;
+                share.put(id, &*alias, index)?;
             }
             let share = shares.entry(partition_of(person)).or_default();
             share.put(person, &enrolment, index)?;
@@ -148,13 +148,24 @@ impl Share {
     }
 }
 
+/// An item that was read, with the alias to be appended before it. The alias is apart, as few have one and a batch is to stay in the
+/// caches.
+type Read = (Enrolment, Option<Box<Alias>>);
+
+/// What an import has to know of someone who is enrolled already.
+#[derive(Clone, Copy)]
+struct Known {
+    residue: u16,
+    version: u16,
+}
+
 /// An item as an enrolment, with the alias to be appended before it where its document renews another.
 fn read_enrolment(
     ingest: &Ingest,
     form: PersonForm,
     caller: &Caller,
     now: Timestamp,
-) -> Result<(Enrolment, Option<Alias>), Problem> {
+) -> Result<Read, Problem> {
     let renewed = form.renewed(&ingest.config.person_key, now)?;
     let mut enrolment = form.into_enrolment(&ingest.config.person_key, now)?;
     enrolment.synthetic |= caller.synthetic;
@@ -168,21 +179,26 @@ fn read_enrolment(
 }
 
 /// What is known already of each person that was read, in order; fetched together, as a province of people lies in no cache.
-fn residents(
+fn known_each(
     ingest: &Ingest,
-    read: &[Result<(Enrolment, Option<Alias>), Problem>],
+    read: &[Result<Read, Problem>],
     now: Timestamp,
-) -> Vec<Option<PersonStatus>> {
+) -> Vec<Option<Known>> {
     let persons = read.iter().flatten();
     let persons: Vec<PersonId> = persons.map(|(read, _)| read.identity.person).collect();
-    let mut residents = Vec::with_capacity(persons.len());
+    let mut known = Vec::with_capacity(persons.len());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
     for persons in persons.chunks(FETCHED) {
-        let each = |resident| residents.push(resident);
-        ingest.cache.get_each(persons, now, each);
+        ingest.cache.get_each(persons, now, |status| {
+            known.push(status.map(
+                |PersonStatus {
+                     residue, version, ..
+                 }| Known { residue, version },
+            ));
+        });
         breather.items(persons.len() as u32);
     }
-    residents
+    known
 }
 
 /// Makes an enrolment that of the person of an earlier document; answers the alias to be appended, where it is not known yet.
@@ -192,7 +208,7 @@ fn renew(
     earlier: Identity,
     caller: &Caller,
     now: Timestamp,
-) -> Result<Option<Alias>, Problem> {
+) -> Result<Option<Box<Alias>>, Problem> {
     let later = enrolment.identity;
     let of = ingest.cache.resolve(earlier);
     let is_enrolled = |identity: Identity| {
@@ -213,21 +229,21 @@ fn renew(
             "this document is another person's already; report it to the operator",
         ));
     }
-    Ok(Some(Alias {
+    Ok(Some(Box::new(Alias {
         identity: later,
         of,
         recorded_at: now,
         supplied_by: caller.operator,
-    }))
+    })))
 }
 
 /// Two documents with one id are told apart by their further keyed bits, before anything is appended (P1).
 fn check_collision(
-    resident: Option<&PersonStatus>,
+    known: Option<Known>,
     identity: Identity,
     seen: &mut Seen,
 ) -> Result<(), Problem> {
-    let collides = resident.is_some_and(|known| known.residue != identity.residue())
+    let collides = known.is_some_and(|known| known.residue != identity.residue())
         || *seen.entry(identity.person).or_insert(identity.check) != identity.check;
     if collides {
         return Err(Problem::conflict(
