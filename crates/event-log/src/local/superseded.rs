@@ -190,8 +190,18 @@ pub(super) fn find(
         return Ok(None);
     }
     let known = log.appended_keys().and_then(|keys| keys.lock().may_go());
-    if known.is_some_and(|may_go| !is_worthwhile(may_go, last.closed_records(closed_end) / 10 * 9))
+    let closed_records = last.closed_records(closed_end);
+    if let Some(may_go) = known
+        && !is_worthwhile(may_go, closed_records / 10 * 9)
     {
+        // As good as a look, also for the next process, which has not seen the keys.
+        *last = LastLook {
+            end,
+            closed_end,
+            records: closed_records,
+            may_go,
+        };
+        last.write(log.folder());
         return Ok(None);
     }
     let looked = Looked {
