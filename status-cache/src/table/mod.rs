@@ -153,8 +153,8 @@ impl Table {
         }
     }
 
-    /// Has the slots after the home slot of a key fetched along with it: every second probe goes on there, and would wait for memory
-    /// again.
+    /// Has the slots after the home slot of a key fetched along with it: a third of all records lie beyond its line,
+    /// and a probe for one of them would wait for memory again.
     #[inline]
     fn fetch_beyond(slots: &[Slot<AtomicU64>], key: u64) {
         let home = protocol::home(slots.len(), key);

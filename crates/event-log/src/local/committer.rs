@@ -224,14 +224,13 @@ fn sync_and_publish(
         source,
     };
     segment.file.sync_data().map_err(sync)?;
-    let length = header.total_length() as u64;
+    let (position, length) = (segment.size(), header.total_length() as u64);
     segment.extend(header.base, header.next, length, header.append_time_ms);
-    let behind = segment.size();
     partition.publish(NewestBatch {
         header,
         body,
         segment,
-        behind,
+        position,
     })
 }
 

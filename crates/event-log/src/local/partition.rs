@@ -30,8 +30,8 @@ pub(super) struct NewestBatch {
     /// The batch's body.
     pub body: Bytes,
     pub segment: Arc<Segment>,
-    /// Where in the segment the next batch begins.
-    pub behind: u64,
+    /// Where in the segment the batch begins.
+    pub position: u64,
 }
 
 /// A partition. Written by the committer thread alone, read by anyone.

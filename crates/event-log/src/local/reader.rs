@@ -146,15 +146,13 @@ fn take_newest(
         header,
         body,
         segment,
-        behind,
+        position,
     } = newest;
-    let place = Place {
-        segment,
-        position: behind,
-    };
+    let mut place = Place { segment, position };
     let mut records =
         batch::records(&header, body).map_err(|error| damaged(&place, 0, header.base, error))?;
     records.retain(|record| record.offset >= from);
+    place.position += header.total_length() as u64;
     Ok((records, place, header.next))
 }
 

@@ -23,7 +23,7 @@ async fn inv1_store_answers_500_after_inserting() {
         let enough = proxy.spoiled() + SPOILED;
         proxy.set(mode);
         tokio::time::sleep(phase).await;
-        if !matches!(mode, Mode::Pass) {
+        if mode != Mode::Pass {
             wait_until("the store fails under inserts", async || {
                 proxy.spoiled() >= enough
             })
