@@ -14,6 +14,7 @@
 //! | | 34–41 | birth year less 1889; 0 for unknown |
 //! | | 42 | face-checked |
 //! | | 43 | synthetic |
+//! | | 56–63 | of the slot, not of the person: the table's [reach](crate::table) |
 //! | 3 *shown* | 0–23 | masked name |
 //! | | 24–62 | masked phone number |
 //! | | 63 | a phone number is known |

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file     = header, 128 sections, index, trailer
-//! header   = magic "TXSNAP02" 8, fingerprint of the person key 8, known until (Unix ms) 8,
+//! header   = magic "TXSNAP03" 8, fingerprint of the person key 8, known until (Unix ms) 8,
 //!            partitions: count u32, then each topic (u8 length, text) and partition u32
 //! section  = slots u64, persons u64, holders u64, revocations u64, bytes of facts u64, bytes of revocations u64, aliases u64,
 //!            early declarations u64,
@@ -33,7 +33,7 @@ use crate::positions::StatusTopic;
 pub use self::read::read;
 pub use self::write::{Pace, write};
 
-const MAGIC: &[u8; 8] = b"TXSNAP02";
+const MAGIC: &[u8; 8] = b"TXSNAP03";
 const HASH_LENGTH: usize = 32;
 /// Bytes of a section's head before the offsets.
 const HEAD_LENGTH: usize = 64;

@@ -156,7 +156,7 @@ fn a_damaged_foreign_or_old_snapshot_is_refused_by_name() {
     }
     fs::write(
         &file,
-        b"TXSNAP01 and more of it, long enough for an outline; not ours",
+        b"TXSNAP02 and more of it, long enough for an outline; not ours",
     )
     .unwrap();
     assert!(matches!(

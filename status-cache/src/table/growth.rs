@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use scan_model::PersonId;
 
+use super::probe::{self, Place};
 use super::protocol::{self, Resident};
 use super::region::SLOT_BYTES;
 use super::{TableWriter, key_of, sizes};
@@ -98,11 +99,11 @@ impl TableWriter<'_> {
         }
         for slot in &old[growth.copied..end] {
             let words = slot.words();
-            if words[0] != 0
-                && let protocol::Place::Free(index) =
-                    protocol::find(new, key_of(PersonId(words[0])), words[0])
+            let (id, key) = (words[0], key_of(PersonId(words[0])));
+            if id != 0
+                && let Place::Free(index) = probe::find(new, key, id)
             {
-                new[index].fill(words);
+                protocol::insert(new, index, key, words);
             }
         }
         growth.copied = end;
@@ -125,8 +126,8 @@ impl TableWriter<'_> {
             && index < growth.copied
         {
             let copy = self.table.slots_of(segment, growth.word);
-            let place = protocol::find(copy, key_of(id), id.0);
-            protocol::put(copy, place, id.0, resident);
+            let place = probe::find(copy, key_of(id), id.0);
+            protocol::put(copy, place, key_of(id), id.0, resident);
         }
     }
 }

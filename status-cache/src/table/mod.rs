@@ -1,6 +1,7 @@
 //! Everyone's resident records, read without a lock: 128 segments, each an open-addressed row of 32-byte slots.
 //!
 //! - [`words`] and [`protocol`]: the slots, and how readers and the one writer share them, model-checked.
+//! - [`probe`]: where in a segment a person is looked for, and for how long.
 //! - [`region`]: the memory under them, and the crate's only `unsafe`.
 //! - [`sizes`]: how long segments are.
 //! - [`growth`]: how one becomes longer without a pause.
@@ -15,10 +16,11 @@
 //! | 63–1 | the slots of the segment |
 //! | 0 | in which of the segment's two buffers they are |
 //!
-//! A segment only grows, so no directory word ever returns. Records are never removed: a probe ends at the record or at
-//! the first free slot. At a mean load of 0.87 a person takes 36.7 bytes.
+//! A segment only grows, so no directory word ever returns, and records are never removed. At a mean load of 0.87 a person takes
+//! 36.7 bytes.
 
 mod growth;
+mod probe;
 mod protocol;
 mod region;
 mod sizes;
@@ -31,8 +33,9 @@ use parking_lot::{Mutex, MutexGuard};
 use scan_model::PersonId;
 
 use self::growth::Growth;
+use self::probe::Place;
 pub use self::protocol::Resident;
-use self::protocol::{Place, Slot};
+use self::protocol::Slot;
 use self::region::{Region, SLOT_BYTES};
 use self::sizes::SEGMENT_BITS;
 pub use self::sizes::SEGMENTS;
@@ -157,7 +160,7 @@ impl Table {
     /// and a probe for one of them would wait for memory again.
     #[inline]
     fn fetch_beyond(slots: &[Slot<AtomicU64>], key: u64) {
-        let home = protocol::home(slots.len(), key);
+        let home = probe::home(slots.len(), key);
         if let Some(beyond) = slots.get(home + A_LINE) {
             region::fetch(beyond);
         }
@@ -176,7 +179,7 @@ impl Table {
         let word = self.directory[segment].load(Ordering::Acquire);
         let slots = self.slots_of(segment, word);
         Self::fetch_beyond(slots, key_of(id));
-        slots[protocol::home(slots.len(), key_of(id))]
+        slots[probe::home(slots.len(), key_of(id))]
             .id
             .load(Ordering::Relaxed)
     }
@@ -262,7 +265,7 @@ impl TableWriter<'_> {
         let segment = segment_of(id);
         let word = table.directory[segment].load(Ordering::Relaxed);
         let slots = table.slots_of(segment, word);
-        let place = protocol::find(slots, key_of(id), id.0);
+        let place = probe::find(slots, key_of(id), id.0);
         let full = TableFull {
             capacity: table.capacity,
         };
@@ -271,7 +274,7 @@ impl TableWriter<'_> {
             Place::Free(index) if table.len() < table.capacity => index,
             Place::Free(_) | Place::Full => return Err(full),
         };
-        let is_new = protocol::put(slots, place, id.0, resident);
+        let is_new = protocol::put(slots, place, key_of(id), id.0, resident);
         self.mirror(segment, index, id, resident);
         if is_new {
             self.state.persons[segment] += 1;

@@ -5,7 +5,8 @@
 //!
 //! - **Update.** The writer stores words 2 and 3, then word 1 with release order. A reader loads word 1 with acquire
 //!   order, then 2 and 3: they are as new as word 1 or newer.
-//! - **Insert.** Words 1 to 3, then word 0, the id, with release order. A reader that meets the id meets its record.
+//! - **Insert.** The [reach](super::probe) of the id's home slot, then words 1 to 3, then word 0, the id, with release order. A reader
+//!   that meets the id meets its record, and one that has heard of the insert looks far enough.
 //! - **Move.** The writer copies a segment into fresh slots, stores the directory word, and only then, behind a fence,
 //!   gives the old slots' memory back, which turns them to zeros. A reader loads the directory word before and after; if
 //!   it has changed, what was read may be zeros, and the reader begins again. A directory word never returns to an
@@ -14,10 +15,12 @@
 
 use std::sync::atomic::Ordering;
 
+use super::probe::{self, Place, RECORD};
 use super::words::Word;
 use crate::layout::{Decision, PersonWord, ShownWord};
 
 /// A slot: the four words of a resident record. An id of zero marks it free.
+#[derive(Default)]
 #[repr(C, align(32))]
 pub struct Slot<W> {
     pub(super) id: W,
@@ -37,36 +40,27 @@ pub struct Resident {
     pub shown: ShownWord,
 }
 
-/// Where a probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// The id is in this slot.
-    Taken(usize),
-    /// The id is nowhere; it would go into this slot.
-    Free(usize),
-    /// Every slot is taken by others.
-    Full,
-}
-
 impl<W: Word> Slot<W> {
     /// The record, if its id has been met in this slot.
     fn read(&self) -> Resident {
         let decision = Decision(self.decision.load(Ordering::Acquire));
         Resident {
             decision,
-            person: PersonWord(self.person.load(Ordering::Relaxed)),
+            person: PersonWord(self.person.load(Ordering::Relaxed) & RECORD),
             shown: ShownWord(self.shown.load(Ordering::Relaxed)),
         }
     }
 
-    /// The four words as the writer knows them.
+    /// The four words as the writer knows them, the slot's [reach](super::probe) among them.
     pub(super) fn words(&self) -> [u64; 4] {
         [&self.id, &self.decision, &self.person, &self.shown].map(|w| w.load(Ordering::Relaxed))
     }
 
     /// Changes the record of an id that is there.
     fn update(&self, resident: Resident) {
-        self.person.store(resident.person.0, Ordering::Relaxed);
+        let reach = self.person.load(Ordering::Relaxed) & !RECORD;
+        let person = resident.person.0 & RECORD | reach;
+        self.person.store(person, Ordering::Relaxed);
         self.shown.store(resident.shown.0, Ordering::Relaxed);
         self.decision.store(resident.decision.0, Ordering::Release);
     }
@@ -80,32 +74,6 @@ impl<W: Word> Slot<W> {
     }
 }
 
-/// Where the probe for a key begins. Keys are spread over 64 bits, so each slot begins equally many probes.
-pub(super) const fn home(slots: usize, key: u64) -> usize {
-    ((key as u128 * slots as u128) >> 64) as usize
-}
-
-/// Probes for an id, at most once round: linear from its home, to the id or to the first free slot.
-pub(super) fn find<W: Word>(slots: &[Slot<W>], key: u64, id: u64) -> Place {
-    let (before, after) = slots.split_at(home(slots.len(), key));
-    let begins_at = before.len();
-    for (index, slot) in after.iter().enumerate() {
-        match slot.id.load(Ordering::Acquire) {
-            found if found == id => return Place::Taken(begins_at + index),
-            0 => return Place::Free(begins_at + index),
-            _ => {}
-        }
-    }
-    for (index, slot) in before.iter().enumerate() {
-        match slot.id.load(Ordering::Acquire) {
-            found if found == id => return Place::Taken(index),
-            0 => return Place::Free(index),
-            _ => {}
-        }
-    }
-    Place::Full
-}
-
 /// Reads the record of an id. `slots_of` gives the slots that a directory word names.
 #[inline]
 pub(super) fn read<'s, W: Word + 's>(
@@ -117,10 +85,7 @@ pub(super) fn read<'s, W: Word + 's>(
     let mut word = directory.load(Ordering::Acquire);
     loop {
         let slots = slots_of(word);
-        let found = match find(slots, key, id) {
-            Place::Taken(index) => Some(slots[index].read()),
-            Place::Free(_) | Place::Full => None,
-        };
+        let found = probe::look(slots, key, id).map(Slot::read);
         W::fence(Ordering::Acquire);
         let now = directory.load(Ordering::Relaxed);
         if now == word {
@@ -131,8 +96,14 @@ pub(super) fn read<'s, W: Word + 's>(
     }
 }
 
-/// Writes a record where [`find`] says; answers whether the id is new. The one writer alone calls it.
-pub(super) fn put<W: Word>(slots: &[Slot<W>], place: Place, id: u64, resident: Resident) -> bool {
+/// Writes a record where [`probe::find`] says; answers whether the id is new. The one writer alone calls it.
+pub(super) fn put<W: Word>(
+    slots: &[Slot<W>],
+    place: Place,
+    key: u64,
+    id: u64,
+    resident: Resident,
+) -> bool {
     match place {
         Place::Taken(index) => {
             slots[index].update(resident);
@@ -141,11 +112,18 @@ pub(super) fn put<W: Word>(slots: &[Slot<W>], place: Place, id: u64, resident: R
         Place::Free(index) => {
             let (decision, person, shown) =
                 (resident.decision.0, resident.person.0, resident.shown.0);
-            slots[index].fill([id, decision, person, shown]);
+            insert(slots, index, key, [id, decision, person, shown]);
             true
         }
         Place::Full => false,
     }
+}
+
+/// Puts a record into a free slot, after its home slot has been made to reach it. The words may be another slot's.
+pub(super) fn insert<W: Word>(slots: &[Slot<W>], index: usize, key: u64, words: [u64; 4]) {
+    let [id, decision, person, shown] = words;
+    probe::extend(slots, key, index);
+    slots[index].fill([id, decision, person & RECORD, shown]);
 }
 
 /// Makes fresh slots a segment's. From its return on the old ones may be turned to zeros.
@@ -174,13 +152,14 @@ mod tests {
         }
     }
 
-    /// Two buffers of two slots, which a segment moves between, and its directory word: generation << 1 | buffer.
+    /// Two buffers of a few slots, which a segment moves between, and its directory word: generation << 1 | buffer.
     struct Model {
         directory: checked::AtomicU64,
         buffers: [Vec<Slot<checked::AtomicU64>>; 2],
     }
 
     const PERSON: u64 = 1 << 63;
+    const NEIGHBOUR: u64 = PERSON | 1;
 
     const fn resident(value: u64) -> Resident {
         Resident {
@@ -191,7 +170,7 @@ mod tests {
     }
 
     impl Model {
-        fn new() -> Self {
+        fn with_slots(count: usize) -> Self {
             let word = || checked::AtomicU64::new(0);
             let slot = || Slot {
                 id: word(),
@@ -199,9 +178,10 @@ mod tests {
                 person: word(),
                 shown: word(),
             };
+            let buffer = || (0..count).map(|_| slot()).collect();
             Self {
                 directory: word(),
-                buffers: [vec![slot()], vec![slot()]],
+                buffers: [buffer(), buffer()],
             }
         }
 
@@ -211,7 +191,20 @@ mod tests {
 
         fn put(&self, word: u64, value: u64) {
             let slots = self.slots(word);
-            put(slots, find(slots, PERSON, PERSON), PERSON, resident(value));
+            let place = probe::find(slots, PERSON, PERSON);
+            put(slots, place, PERSON, PERSON, resident(value));
+        }
+
+        /// Puts somebody else, whose probe begins where the person's does and who lies beyond.
+        fn put_neighbour(&self, word: u64, value: u64) {
+            let slots = self.slots(word);
+            let place = probe::find(slots, NEIGHBOUR, NEIGHBOUR);
+            put(slots, place, NEIGHBOUR, NEIGHBOUR, resident(value));
+        }
+
+        fn get_neighbour(&self) -> Option<Resident> {
+            let slots_of = |word| self.slots(word);
+            read(&self.directory, slots_of, NEIGHBOUR, NEIGHBOUR)
         }
 
         fn get(&self) -> Option<Resident> {
@@ -246,7 +239,7 @@ mod tests {
     #[test]
     fn inv2_no_interleaving_of_updates_shows_a_torn_or_an_older_record() {
         loom::model(|| {
-            let model = Arc::new(Model::new());
+            let model = Arc::new(Model::with_slots(1));
             model.put(0, 1);
             let reader = Arc::clone(&model);
             let reader = loom::thread::spawn(move || {
@@ -262,7 +255,7 @@ mod tests {
     #[test]
     fn inv2_no_interleaving_of_an_insert_shows_half_a_record() {
         loom::model(|| {
-            let model = Arc::new(Model::new());
+            let model = Arc::new(Model::with_slots(1));
             let reader = Arc::clone(&model);
             let reader = loom::thread::spawn(move || {
                 if let Some(found) = reader.get() {
@@ -275,9 +268,33 @@ mod tests {
     }
 
     #[test]
+    fn inv2_no_interleaving_hides_one_beyond_its_home_from_a_reader_who_has_heard_of_it() {
+        loom::model(|| {
+            let model = Arc::new(Model::with_slots(2));
+            let told = Arc::new(checked::AtomicU64::new(0));
+            model.put(0, 1);
+            let (reader, heard) = (Arc::clone(&model), Arc::clone(&told));
+            let reader = loom::thread::spawn(move || {
+                let has_heard = Word::load(&*heard, Ordering::Acquire) == 1;
+                let found = reader.get_neighbour();
+                assert!(found.is_some() || !has_heard, "an insert was not seen");
+                if let Some(found) = found {
+                    check(Some(found), 1);
+                }
+                check(reader.get(), 1);
+            });
+            model.put_neighbour(0, 1);
+            Word::store(&*told, 1, Ordering::Release);
+            model.put(0, 2);
+            reader.join().unwrap();
+            assert!(model.get_neighbour().is_some(), "an update lost the reach");
+        });
+    }
+
+    #[test]
     fn inv2_no_interleaving_of_a_move_loses_a_person_or_shows_zeros() {
         loom::model(|| {
-            let model = Arc::new(Model::new());
+            let model = Arc::new(Model::with_slots(1));
             model.put(0, 1);
             let reader = Arc::clone(&model);
             let reader = loom::thread::spawn(move || {
@@ -293,7 +310,7 @@ mod tests {
         let mut checker = loom::model::Builder::new();
         checker.preemption_bound = Some(3);
         checker.check(|| {
-            let model = Arc::new(Model::new());
+            let model = Arc::new(Model::with_slots(1));
             model.put(0, 1);
             let reader = Arc::clone(&model);
             let reader = loom::thread::spawn(move || {
