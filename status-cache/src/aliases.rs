@@ -1,5 +1,6 @@
 //! Which documents are later ones of people who are enrolled under an earlier one, read without a lock (P1).
 
+use foldhash::fast::RandomState;
 use papaya::HashMap;
 use scan_model::{Alias, Identity, PersonId};
 
@@ -17,13 +18,15 @@ struct Known {
 
 /// Aliases by the later document's id, in the table's segments.
 pub struct Aliases {
-    segments: Box<[HashMap<PersonId, Known>]>,
+    segments: Box<[HashMap<PersonId, Known, RandomState>]>,
 }
 
 impl Default for Aliases {
     fn default() -> Self {
         Self {
-            segments: (0..SEGMENTS).map(|_| HashMap::new()).collect(),
+            segments: (0..SEGMENTS)
+                .map(|_| HashMap::with_hasher(RandomState::default()))
+                .collect(),
         }
     }
 }

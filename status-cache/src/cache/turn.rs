@@ -50,21 +50,31 @@ impl Turn<'_> {
                 return Ok(Applied::Known);
             }
         }
+        let has_facts = self.cache.side_table.holds(id);
         let mut version = next_version(old, enrolment.change);
         let mut decision = old.map_or(Decision::EMPTY, |old| old.decision);
         if old.is_none() {
-            if let Some(declared) = self.behind.early_declarations.remove(&id) {
+            if !self.behind.early_declarations.is_empty()
+                && let Some(declared) = self.behind.early_declarations.remove(&id)
+            {
                 decision = decision.with_declaration(declared);
             }
             let early = self.take_early_revocations(id);
-            version = self.version_after_early(id, &early, version);
+            if has_facts || !early.is_empty() {
+                version = self.version_after_early(id, &early, version);
+            }
             for revocation in &early {
                 if revocation.valid_from > decision.codes_valid_from() {
                     decision = decision.with_codes_valid_from(revocation.valid_from, version);
                 }
             }
         }
-        let (active, next) = self.active_now(id);
+        // The clock is read for those with facts alone.
+        let (active, next) = if has_facts {
+            self.cache.side_table.active(id, Timestamp::now())
+        } else {
+            (CategorySet::EMPTY, None)
+        };
         let resident = Resident {
             decision: decision.with_categories(active, next, version),
             person: PersonWord::new(enrolment, version),
@@ -82,21 +92,9 @@ impl Turn<'_> {
         early.remove(&person).unwrap_or_default()
     }
 
-    /// The categories active now, and when that may change. The clock is read for those with facts alone.
-    fn active_now(&self, person: PersonId) -> (CategorySet, Option<Timestamp>) {
-        if self.cache.side_table.holds(person) {
-            self.cache.side_table.active(person, Timestamp::now())
-        } else {
-            (CategorySet::EMPTY, None)
-        }
-    }
-
     /// The version after what arrived before its person's enrolment, so that a rebuild, which reads the topics side by side,
     /// comes to the version that was shown before.
     fn version_after_early(&self, person: PersonId, early: &[CodeRevocation], version: u16) -> u16 {
-        if early.is_empty() && !self.cache.side_table.holds(person) {
-            return version;
-        }
         let facts = self.cache.side_table.get(person);
         let changes = facts.iter().map(|fact| fact.change);
         let mut changes: Vec<u16> = changes.chain(early.iter().map(|r| r.change)).collect();

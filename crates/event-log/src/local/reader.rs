@@ -91,15 +91,16 @@ impl LocalReader {
     }
 
     fn take(&mut self, max_bytes: usize) -> Vec<StoredRecord> {
-        let mut taken = Vec::new();
         let mut bytes = 0;
-        while let Some(record) = self.buffered.front() {
-            bytes += record.record.value.as_ref().map_or(0, Bytes::len);
-            if bytes > max_bytes && !taken.is_empty() {
-                break;
-            }
-            self.position = record.offset + 1;
-            taken.extend(self.buffered.pop_front());
+        let has_room = |record: &&StoredRecord| {
+            let is_first = bytes == 0;
+            bytes += record.record.value.as_ref().map_or(1, Bytes::len).max(1);
+            is_first || bytes <= max_bytes
+        };
+        let count = self.buffered.iter().take_while(has_room).count();
+        let taken: Vec<StoredRecord> = self.buffered.drain(..count).collect();
+        if let Some(last) = taken.last() {
+            self.position = last.offset + 1;
         }
         self.skip_compacted();
         taken
@@ -209,6 +210,7 @@ fn read_chunk(
         }
         let batch = batch::records(&header, body).map_err(|e| damaged(&place, at, reached, e))?;
         breather.items(header.count);
+        records.reserve(batch.len());
         records.extend(batch.into_iter().filter(|record| record.offset >= from));
     }
     let behind = Place {
