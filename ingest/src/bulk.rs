@@ -2,6 +2,7 @@
 //!
 //! An item that cannot be read is refused by itself; the others go through.
 
+mod row;
 pub mod rows;
 
 use axum::body::Body;

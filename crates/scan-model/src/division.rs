@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use foldhash::fast::RandomState;
+
 /// A division of Guangdong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Division {
@@ -33,7 +35,7 @@ pub enum Level {
     Township,
 }
 
-static GUANGDONG: LazyLock<HashMap<u32, Division>> = LazyLock::new(|| {
+static GUANGDONG: LazyLock<HashMap<u32, Division, RandomState>> = LazyLock::new(|| {
     rows(include_str!("../data/guangdong_divisions.csv"))
         .filter_map(|columns| {
             let [code, level, parent, name, name_latin] = columns[..] else {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use resident_id::{ResidentId, check_digit};
 
 use crate::enrolment::Sex;
+use crate::mask;
 
 /// The kinds of document that identify a person (P1, P2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -168,7 +169,7 @@ impl Document {
                 return Err(DocumentError::IssueCount);
             }
         }
-        let number = upper_case(number.trim());
+        let number = upper_case(mask::trim(number));
         let (issuer, number) = match kind {
             DocumentKind::ResidentId => {
                 ResidentId::parse(&number, today)?;

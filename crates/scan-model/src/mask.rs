@@ -106,7 +106,7 @@ impl MaskedPhone {
     pub fn read(phone: &str) -> Result<(Self, String), MaskError> {
         let (country, normal) = split_phone(phone)?;
         let digits = &normal[1 + country.len()..];
-        let country = country.parse().map_err(|_| MaskError::Phone)?;
+        let country = number(country);
         let count = digits.len();
         let leading_digits = ((count - 4) / 2).min(3);
         let trailing_digits = (count - 4 - leading_digits).min(4);
@@ -179,13 +179,24 @@ pub(crate) fn is_han(c: char) -> bool {
     matches!(c as u32, 0x3007 | 0x3400..=0x4DBF | 0x4E00..=0x9FFF | 0xF900..=0xFAFF | 0x20000..=0x3FFFF)
 }
 
+/// The number that up to four digits are.
 fn number(digits: &str) -> u16 {
-    digits.parse().unwrap_or(0)
+    digits
+        .bytes()
+        .fold(0, |number, digit| number * 10 + u16::from(digit & 0xF))
+}
+
+/// The text without white space around it. Most has none, which its first and last byte show.
+pub(crate) fn trim(text: &str) -> &str {
+    match text.as_bytes() {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+        _ => text.trim(),
+    }
 }
 
 /// The country code, and the whole number as + and digits.
 fn split_phone(phone: &str) -> Result<(&str, String), MaskError> {
-    let phone = phone.trim();
+    let phone = trim(phone);
     let Some(international) = phone.strip_prefix('+') else {
         let normal = join_phone("86", phone)?;
         let digits = &normal["+86".len()..];
@@ -210,15 +221,20 @@ fn split_phone(phone: &str) -> Result<(&str, String), MaskError> {
     Ok((country, join_phone(country, rest)?))
 }
 
+/// + and the digits of both, without the spaces and hyphens of the second.
 fn join_phone(country: &str, digits: &str) -> Result<String, MaskError> {
     let mut normal = String::with_capacity(1 + country.len() + digits.len());
     normal.push('+');
     normal.push_str(country);
     let before = normal.len();
-    normal.extend(digits.chars().filter(|c| !matches!(c, ' ' | '-')));
+    if digits.bytes().any(|byte| matches!(byte, b' ' | b'-')) {
+        normal.extend(digits.chars().filter(|c| !matches!(c, ' ' | '-')));
+    } else {
+        normal.push_str(digits);
+    }
     let digits = &normal[before..];
-    let valid = (5..=14).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    valid.then_some(normal).ok_or(MaskError::Phone)
+    let is_valid = (5..=14).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    is_valid.then_some(normal).ok_or(MaskError::Phone)
 }
 
 #[cfg(test)]

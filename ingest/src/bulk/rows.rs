@@ -5,12 +5,11 @@
 
 use bytes::Bytes;
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
-use http_service::refusal;
+use memchr::{memchr_iter, memchr2, memchr2_iter};
 use scheduling::Breather;
-use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
-use serde::forward_to_deserialize_any;
+use serde::de::DeserializeOwned;
 
+use super::row::Columns;
 use super::{Import, MAX_ITEMS, Shape};
 use crate::problem::Problem;
 
@@ -32,127 +31,116 @@ pub trait FromRow: Sized {
 /// Where there is no header, or more rows than one request takes.
 pub fn read_rows<T: FromRow, U>(
     body: &Bytes,
-    mut breather: Breather,
+    breather: Breather,
     mut make: impl FnMut(T) -> Result<U, Problem>,
 ) -> Result<Import<U>, Problem> {
-    let mut reader = ReaderBuilder::new().from_reader(body.as_ref());
-    let header = reader
-        .headers()
-        .map_err(|_| Problem::malformed("the first line must name the columns, in UTF-8"))?
-        .clone();
-    let mut items = Vec::new();
-    let mut record = StringRecord::new();
-    loop {
-        match reader.read_record(&mut record) {
-            Ok(false) => break,
-            Ok(true) => {
-                let row = read_row::<T::Row>(&header, &record);
-                items.push(row.and_then(|row| make(T::from_row(row))));
-            }
-            Err(error) => items.push(Err(refuse(&error))),
-        }
-        breather.item();
-        if items.len() > MAX_ITEMS {
-            return Err(Problem::too_many_items(MAX_ITEMS));
-        }
-    }
+    let make = |row| make(T::from_row(row));
+    let items = match without_quotes(body) {
+        Some(text) => read_lines(text, breather, make),
+        None => read_records(body, breather, make),
+    }?;
     Ok(Import {
         shape: Shape::Lines,
         items,
     })
 }
 
+/// The text of a body in which every line feed ends a row and every comma a cell: what a province exports, by the hundred million rows.
+fn without_quotes(body: &[u8]) -> Option<&str> {
+    if memchr2(b'"', b'\r', body).is_some() {
+        return None;
+    }
+    std::str::from_utf8(body).ok()
+}
+
+fn read_lines<R: DeserializeOwned, U>(
+    text: &str,
+    mut breather: Breather,
+    mut make: impl FnMut(R) -> Result<U, Problem>,
+) -> Result<Vec<Result<U, Problem>>, Problem> {
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let text = text.trim_start_matches('\n');
+    let (header, lines) = text.split_once('\n').unwrap_or((text, ""));
+    let columns = Columns::new(header.split(','));
+    let line_feeds = memchr_iter(b'\n', lines.as_bytes()).count();
+    let mut items = Vec::with_capacity((line_feeds + 1).min(MAX_ITEMS + 1));
+    let mut cells = Vec::with_capacity(columns.count());
+    let mut begin = 0;
+    for end in memchr2_iter(b',', b'\n', lines.as_bytes()).chain([lines.len()]) {
+        cells.push(&lines[begin..end]);
+        begin = end + 1;
+        if lines.as_bytes().get(end) == Some(&b',') {
+            continue;
+        }
+        if cells != [""] {
+            items.push(if cells.len() == columns.count() {
+                columns.read(&cells).and_then(&mut make)
+            } else {
+                Err(unequal(cells.len(), columns.count()))
+            });
+            check_count(&items)?;
+            breather.item();
+        }
+        cells.clear();
+    }
+    Ok(items)
+}
+
+fn read_records<R: DeserializeOwned, U>(
+    body: &[u8],
+    mut breather: Breather,
+    mut make: impl FnMut(R) -> Result<U, Problem>,
+) -> Result<Vec<Result<U, Problem>>, Problem> {
+    let mut reader = ReaderBuilder::new().from_reader(body);
+    let header = reader
+        .headers()
+        .map_err(|_| Problem::malformed("the first line must name the columns, in UTF-8"))?;
+    let columns = Columns::new(header.iter());
+    let mut items = Vec::new();
+    let mut record = StringRecord::new();
+    loop {
+        match reader.read_record(&mut record) {
+            Ok(false) => return Ok(items),
+            Ok(true) => {
+                let cells: Vec<&str> = record.iter().collect();
+                items.push(columns.read(&cells).and_then(&mut make));
+            }
+            Err(error) => items.push(Err(refuse(&error))),
+        }
+        check_count(&items)?;
+        breather.item();
+    }
+}
+
+fn check_count<U>(items: &[U]) -> Result<(), Problem> {
+    if items.len() > MAX_ITEMS {
+        return Err(Problem::too_many_items(MAX_ITEMS));
+    }
+    Ok(())
+}
+
 fn refuse(error: &csv::Error) -> Problem {
     match error.kind() {
         ErrorKind::UnequalLengths {
             expected_len, len, ..
-        } => Problem::malformed(format!(
-            "the line has {len} columns, and the header {expected_len}"
-        )),
+        } => unequal(*len as usize, *expected_len as usize),
         _ => Problem::malformed("the line is no CSV in UTF-8"),
     }
 }
 
-fn read_row<R: DeserializeOwned>(
-    header: &StringRecord,
-    record: &StringRecord,
-) -> Result<R, Problem> {
-    let row = || MapDeserializer::<_, CellError>::new(header.iter().zip(record.iter().map(Cell)));
-    // Keeping track of the path costs as much again, so it is kept only where there is something to say.
-    R::deserialize(row()).or_else(|_| {
-        serde_path_to_error::deserialize(row())
-            .map_err(|error| refusal(&error.path().to_string(), &error.inner().to_string()))
-    })
-}
-
-type CellError = serde::de::value::Error;
-
-/// A cell: text, or what its field reads out of the text. Empty where an optional field is left out.
-struct Cell<'a>(&'a str);
-
-impl<'a> IntoDeserializer<'a, CellError> for Cell<'a> {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-macro_rules! parsed {
-    ($($method:ident, $visit:ident, $of:ty);*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CellError> {
-            match self.0.parse::<$of>() {
-                Ok(value) => visitor.$visit(value),
-                Err(_) => visitor.visit_borrowed_str(self.0),
-            }
-        })*
-    };
-}
-
-impl<'de> Deserializer<'de> for Cell<'de> {
-    type Error = CellError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CellError> {
-        visitor.visit_borrowed_str(self.0)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CellError> {
-        if self.0.is_empty() {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, CellError> {
-        let text: serde::de::value::StrDeserializer<'_, CellError> = self.0.into_deserializer();
-        text.deserialize_enum(name, variants, visitor)
-    }
-
-    parsed! {
-        deserialize_bool, visit_bool, bool;
-        deserialize_u8, visit_u8, u8;
-        deserialize_u16, visit_u16, u16;
-        deserialize_u32, visit_u32, u32;
-        deserialize_u64, visit_u64, u64
-    }
-
-    forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq tuple
-        tuple_struct map struct identifier ignored_any
-    }
+fn unequal(cells: usize, columns: usize) -> Problem {
+    Problem::malformed(format!(
+        "the line has {cells} columns, and the header {columns}"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::forms::PersonForm;
+    use proptest::prelude::*;
     use scan_model::{PersonKey, Timestamp};
+    use serde::Deserialize;
 
     const HEADER: &str = "kind,number,name,phone,sex,birth_year,synthetic";
 
@@ -184,6 +172,73 @@ mod tests {
         assert_eq!(refused("id_card,1,张伟,,,,")["field"], "kind");
         let short = refused("resident_id,1,张伟");
         assert_eq!(short["type"], "urn:tongxing:problem:malformed-body");
+    }
+
+    /// A row with a field of each sort.
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sorts {
+        text: String,
+        #[serde(default)]
+        left_out: Option<String>,
+        #[serde(default)]
+        number: Option<u16>,
+    }
+
+    /// What both ways of reading make of a body: the rows, and what is said of refused ones.
+    fn both(body: &str) -> [Result<Vec<Result<Sorts, String>>, String>; 2] {
+        let told = |problem: Problem| serde_json::to_string(&problem).unwrap();
+        let each = |items: Vec<Result<Sorts, Problem>>| {
+            let items = items.into_iter().map(|item| item.map_err(told));
+            items.collect()
+        };
+        [
+            read_lines(body, Breather::every(1), Ok),
+            read_records(body.as_bytes(), Breather::every(1), Ok),
+        ]
+        .map(|items| items.map(each).map_err(told))
+    }
+
+    proptest! {
+        #[test]
+        fn bodies_without_quotes_are_read_as_any_csv_is(
+            header in prop_oneof!["text,number", "number,left_out,text", "text", "text,colour", "left_out", ""],
+            lines in "[a,0-9\\n 张]{0,60}",
+        ) {
+            let [lines, records] = both(&format!("{header}\n{lines}"));
+            prop_assert_eq!(lines, records);
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_empty_lines_are_no_part_of_a_row() {
+        for body in ["\u{FEFF}text,number\n\n张,1\n\n", "\n\ntext,number\n张,1"] {
+            let [lines, records] = both(body);
+            assert_eq!(lines, records);
+            assert_eq!(lines.unwrap()[0].as_ref().unwrap().text, "张");
+        }
+    }
+
+    #[test]
+    fn quotes_and_carriage_returns_are_read_as_rfc_4180_has_them() {
+        let body = Bytes::from_static("text,number\r\n\"张,\n\"\"伟\"\"\",7\r\nb,8\r\n".as_bytes());
+        assert_eq!(without_quotes(&body), None);
+        let rows: Vec<Sorts> = read_records(&body, Breather::every(1), Ok)
+            .unwrap()
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(rows[0].text, "张,\n\"伟\"");
+        assert_eq!(rows[1].number, Some(8));
+    }
+
+    #[test]
+    fn a_line_that_is_no_utf_8_is_refused_by_itself() {
+        let body = Bytes::from_static(b"text,number\na,1\n\xFF,2\nb,3\n");
+        assert_eq!(without_quotes(&body), None);
+        let items = read_records::<Sorts, _>(&body, Breather::every(1), Ok).unwrap();
+        let read: Vec<bool> = items.iter().map(Result::is_ok).collect();
+        assert_eq!(read, [true, false, true]);
     }
 
     #[test]

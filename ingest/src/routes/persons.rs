@@ -48,6 +48,8 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let batch = bulk::read_import(headers, &body, Breather::giving_way_every(READ), read)?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
+    // Persons are spread evenly, and a share that is longer grows.
+    let room = batch.items.len() * 9 / 8 / ingest.partitions as usize + 1;
     let mut seen = Seen::with_capacity_and_hasher(batch.items.len(), RandomState::default());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
     let mut known = known_each(ingest, &batch.items, now).into_iter();
@@ -63,10 +65,14 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             let partition_of = |id: PersonId| partition_for(id.0, ingest.partitions);
             if let Some(alias) = alias {
                 let id = alias.identity.person;
-                let share = shares.entry(partition_of(id)).or_default();
+                let share = shares
+                    .entry(partition_of(id))
+                    .or_insert_with(|| Share::with_room(room));
                 share.put(id, &*alias, index)?;
             }
-            let share = shares.entry(partition_of(person)).or_default();
+            let share = shares
+                .entry(partition_of(person))
+                .or_insert_with(|| Share::with_room(room));
             share.put(person, &enrolment, index)?;
             Ok(person)
         }));
@@ -110,7 +116,6 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
 type Seen = HashMap<PersonId, u128, RandomState>;
 
 /// A partition's share of a batch, keys and values one after the other in one piece of memory.
-#[derive(Default)]
 struct Share {
     bytes: Vec<u8>,
     /// Where each record ends.
@@ -122,7 +127,19 @@ struct Share {
 /// Bytes of a record's key.
 const KEY: usize = size_of::<PersonId>();
 
+/// Bytes that a record usually has at most, with its key.
+const USUAL: usize = 112;
+
 impl Share {
+    /// With room for so many usual records.
+    fn with_room(records: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(records * USUAL),
+            ends: Vec::with_capacity(records),
+            indices: Vec::with_capacity(records),
+        }
+    }
+
     fn put(&mut self, id: PersonId, record: &impl WireRecord, index: usize) -> Result<(), Problem> {
         let before = self.bytes.len();
         self.bytes.extend_from_slice(&id.0.to_be_bytes());
