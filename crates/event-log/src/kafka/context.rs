@@ -46,9 +46,20 @@ impl Refused {
         if says("SASL authentication error") || says("mechanism handshake failed") {
             return Some(Self::Access(said));
         }
+        // The client says that a handshake failed, or repeats what OpenSSL said during one and no more.
+        let is_handshake = says("SSL handshake failed")
+            || (says("SSL routines") && says("in state SSL_HANDSHAKE"));
         // A broker that ends during a handshake refuses nothing.
-        if says("SSL handshake failed") && !says("Disconnected") {
-            return Some(Self::Tls(said));
+        let has_ended = says("Disconnected") || says("unexpected eof");
+        if is_handshake && !has_ended {
+            let is_unexplained =
+                says("certificate verify failed") && !says("could not be verified");
+            let hint = if is_unexplained {
+                "; the broker's certificate could not be verified"
+            } else {
+                ""
+            };
+            return Some(Self::Tls(said + hint));
         }
         // What a broker does that demands more than it was given; one that is just ending does so, too.
         let is_closed = says("Disconnected") || says("Broken pipe") || says("reset by peer");
@@ -231,5 +242,22 @@ mod tests {
         context.settle("ask", Ok(())).unwrap();
         let error = told(&context, "SSL handshake failed: Disconnected");
         assert!(error.is_retryable(), "{error}");
+    }
+
+    #[test]
+    fn a_handshake_of_which_openssl_alone_speaks_is_told_from_a_broker_that_ends() {
+        const STATE: &str = "(after 59ms in state SSL_HANDSHAKE)";
+        let ended = "error:0A000126:SSL routines::unexpected eof while reading";
+        let error = told(&LogContext::new("test"), &format!("{ended} {STATE}"));
+        assert!(error.is_retryable(), "{error}");
+        let foreign = "error:0A000086:SSL routines::certificate verify failed";
+        let error = told(&LogContext::new("test"), &format!("{foreign} {STATE}"));
+        assert!(matches!(error, LogError::Tls(_)), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("certificate could not be verified"),
+            "{error}"
+        );
     }
 }
