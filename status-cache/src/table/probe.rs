@@ -3,7 +3,7 @@
 //! A probe is linear: from the home slot of a key on, at most once round, to the record or to the first free slot. In a table that is
 //! nearly full the free slot is some thirty slots away, and more where it is fullest, so one who is not there would be looked for over a
 //! kilobyte of memory. Each slot therefore states its *reach*: how many slots beyond it the farthest record lies whose probe begins at
-//! it. A reader goes no farther. Two of five slots begin no probe but their own record's, and state zero.
+//! it. A reader goes no farther. At the mean load two of five slots begin no probe at all, and state zero.
 //!
 //! The reach is of the slot and not of the record in it, and lies in bits of word 2 that no record uses. It only grows, before the record
 //! for which it grows is there: a reader who may know of a record meets a reach that spans it.
