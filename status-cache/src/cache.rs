@@ -91,6 +91,12 @@ impl StatusCache {
         })
     }
 
+    /// Makes room for so many persons at once, those who are there among them: growing to it in steps costs an import as much again as its
+    /// records do. Takes the memory, some 37 bytes a person.
+    pub fn make_room(&self, persons: usize) {
+        self.table.writer().make_room(persons);
+    }
+
     /// A person's status at `now`; `None` for someone unknown. Memory only (INV-2).
     #[inline]
     pub fn get(&self, person: PersonId, now: Timestamp) -> Option<PersonStatus> {

@@ -48,6 +48,12 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         1,
         2_000_000_000,
     )?;
+    check_range(
+        "persons_expected",
+        options.persons_expected as u64,
+        0,
+        options.persons_capacity as u64,
+    )?;
     let stale_after = u64::try_from(options.stale_after_ms).unwrap_or(u64::MAX);
     check_range("stale_after_ms", stale_after, 0, 86_400_000)?;
     check_range(
@@ -95,6 +101,7 @@ pub async fn ingest(options: IngestOptions, metrics: RenderMetrics) -> Result<()
         api_keys: keys.api,
         ruleset,
         capacity: options.persons_capacity,
+        expected: options.persons_expected,
         refuse_red_check_ins: options.refuse_red_check_ins,
         scan_version: options.scan_version,
         lateness_days: options.lateness_days,

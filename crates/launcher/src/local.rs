@@ -246,6 +246,7 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> Result<IngestConfig> {
         api_keys: keys.api,
         ruleset: config.ruleset.clone(),
         capacity: config.persons_capacity,
+        expected: config.persons_expected,
         refuse_red_check_ins: config.refuse_red_check_ins,
         scan_version: <scan_model::Scan as scan_model::codec::WireRecord>::WRITTEN,
         lateness_days: config.lateness_days,

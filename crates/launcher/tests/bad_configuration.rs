@@ -47,11 +47,16 @@ fn assert_says(said: &str, parts: &[&str], case: &str) {
 }
 
 /// Option, a bad value, and what the refusal names.
-const BAD_VALUES: [(&str, &str, &[&str]); 25] = [
+const BAD_VALUES: [(&str, &str, &[&str]); 26] = [
     ("partitions", "0", &["between 1 and 256", "not 0"]),
     ("partitions", "257", &["between 1 and 256", "not 257"]),
     ("partitions", "four", &["four"]),
     ("persons-capacity", "0", &["between 1 and 2000000000"]),
+    (
+        "persons-expected",
+        "1000001",
+        &["persons_expected", "between 0 and 1000000"],
+    ),
     ("ruleset", "edition-2", &["edition-1, edition-3, edition-4"]),
     ("scans-format", "avro", &["scans_format", "bincode or json"]),
     ("lateness-days", "0", &["between 1 and 45"]),

@@ -67,6 +67,7 @@ pub fn config() -> IngestConfig {
         api_keys: api_keys(),
         ruleset: Ruleset::edition_4(),
         capacity: 10_000,
+        expected: 0,
         refuse_red_check_ins: true,
         scan_version: <scan_model::Scan as scan_model::codec::WireRecord>::WRITTEN,
         lateness_days: 31,

@@ -2,7 +2,8 @@
 //!
 //! One segment grows at a time, into its other buffer, a few slots with each record written anywhere: no write waits for
 //! more than [`STEP`] slots to be copied, and the extra memory is one segment, at most 0.9 % of the table. Until the copy is
-//! complete the old slots are the segment; what is written to those copied already goes to the copy as well.
+//! complete the old slots are the segment; what is written to those copied already goes to the copy as well. A table that is told
+//! how many persons to expect makes its segments as long beforehand, and an import copies and clears nothing.
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +12,8 @@ use scan_model::PersonId;
 use super::probe::{self, Place};
 use super::protocol::{self, Resident};
 use super::region::SLOT_BYTES;
-use super::{TableWriter, key_of, sizes};
+use super::sizes::{self, SEGMENTS};
+use super::{TableWriter, key_of};
 
 /// Slots copied with each record written.
 const STEP: usize = 1024;
@@ -31,6 +33,17 @@ pub(super) struct Growth {
 }
 
 impl TableWriter<'_> {
+    /// Makes every segment as long as it is once so many persons are in the table, memory included. Readers go on; writers wait.
+    pub fn make_room(&mut self, persons: usize) {
+        let share = persons.min(self.table.capacity).div_ceil(SEGMENTS);
+        for segment in 0..SEGMENTS {
+            self.finish_growth();
+            let length = sizes::for_persons(segment, share);
+            self.begin_growth(segment, length);
+            self.finish_growth();
+        }
+    }
+
     /// Begins to grow a segment that is loaded enough, where no other grows. One that cannot wait any longer finishes the
     /// other's growth first.
     pub(super) fn grow_if_loaded(&mut self, segment: usize) {
@@ -45,17 +58,18 @@ impl TableWriter<'_> {
             }
             self.finish_growth();
         }
-        self.begin_growth(segment);
+        self.begin_growth(segment, sizes::longer(segment, slots));
         if sizes::is_beyond(sizes::URGENT_LOAD, persons, slots) {
             self.finish_growth();
         }
     }
 
-    fn begin_growth(&mut self, segment: usize) {
+    /// Begins to make a segment so long, where it is shorter.
+    fn begin_growth(&mut self, segment: usize, longer: usize) {
         let table = self.table;
         let word = table.directory[segment].load(Ordering::Relaxed);
         let slots = (word >> 1) as usize;
-        let longer = sizes::longer(segment, slots).min(table.region.slots_each());
+        let longer = longer.min(table.region.slots_each());
         if longer <= slots {
             return;
         }

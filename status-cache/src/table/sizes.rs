@@ -32,6 +32,15 @@ pub fn longer(segment: usize, slots: usize) -> usize {
     }
 }
 
+/// The shortest length of a segment that so many persons do not load beyond [`MAX_LOAD`].
+pub fn for_persons(segment: usize, persons: usize) -> usize {
+    let mut length = longer(segment, 0);
+    while is_beyond(MAX_LOAD, persons, length) {
+        length = longer(segment, length);
+    }
+    length
+}
+
 /// Whether a segment of so many persons and slots is loaded beyond a bound.
 pub fn is_beyond(load: f64, persons: usize, slots: usize) -> bool {
     persons as f64 > slots as f64 * load
@@ -56,13 +65,7 @@ mod tests {
     fn at_any_population_the_whole_table_is_loaded_about_equally() {
         for persons_each in (200_000..1_600_000).step_by(100_000) {
             let slots: usize = (0..SEGMENTS)
-                .map(|segment| {
-                    let mut slots = 0;
-                    while is_beyond(MAX_LOAD, persons_each, slots) {
-                        slots = longer(segment, slots);
-                    }
-                    slots
-                })
+                .map(|segment| for_persons(segment, persons_each))
                 .sum();
             let load = (persons_each * SEGMENTS) as f64 / slots as f64;
             assert!((0.865..0.88).contains(&load), "{persons_each}: {load}");

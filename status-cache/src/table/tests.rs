@@ -72,6 +72,31 @@ fn a_person_takes_less_than_37_bytes_once_segments_are_many_pages_long() {
 }
 
 #[test]
+fn room_made_beforehand_is_what_growing_comes_to_and_changes_no_record() {
+    const PERSONS: u64 = 300_000;
+    let [grown, before, between] = [0; 3].map(|_| Table::new(PERSONS as usize).unwrap());
+    before.writer().make_room(PERSONS as usize);
+    let expected = before.bytes();
+    for n in 1..=PERSONS {
+        for table in [&grown, &before, &between] {
+            put(table, id(n), n).unwrap();
+        }
+        if n == PERSONS / 2 {
+            between.writer().make_room(PERSONS as usize);
+        }
+    }
+    for table in [&before, &between] {
+        // Persons are not spread quite evenly, so some segments are a step longer or shorter.
+        assert!(table.bytes().abs_diff(expected) * 100 < expected);
+        assert!(table.bytes().abs_diff(grown.bytes()) * 100 < expected);
+        assert!((1..=PERSONS).all(|n| table.get(id(n)) == Some(resident(n))));
+    }
+    let bytes = grown.bytes();
+    grown.writer().make_room(1000);
+    assert_eq!(grown.bytes(), bytes);
+}
+
+#[test]
 fn many_are_found_as_each_is() {
     let table = Table::new(500).unwrap();
     for n in 1..=300 {
