@@ -31,7 +31,7 @@ pub struct IngestConfig {
     pub ruleset: Ruleset,
     /// Persons that the status table has room for.
     pub capacity: usize,
-    /// Persons that the table has room for from the start; it grows to more.
+    /// Persons whose room the table takes once it grows; it grows to more.
     pub expected: usize,
     /// Whether a quick check-in under a red code is refused (C3).
     pub refuse_red_check_ins: bool,
@@ -289,20 +289,15 @@ async fn wait_known_until(feed: &Feed, instant: Timestamp) {
 
 /// The cache as the snapshot has it, or an empty one to be filled from the log.
 fn restore(config: &IngestConfig) -> Result<(Arc<StatusCache>, Coverage), IngestError> {
-    let empty = || StatusCache::new(config.capacity).map_err(IngestError::Memory);
-    let (cache, coverage) = restore_into(config, empty)?;
-    cache.make_room(config.expected);
-    Ok((Arc::new(cache), coverage))
-}
-
-fn restore_into(
-    config: &IngestConfig,
-    empty: impl Fn() -> Result<StatusCache, IngestError>,
-) -> Result<(StatusCache, Coverage), IngestError> {
-    let cache = empty()?;
-    let Some(file) = config.snapshot.as_deref().filter(|file| file.exists()) else {
-        return Ok((cache, Coverage::default()));
+    let empty = || {
+        StatusCache::new(config.capacity)
+            .map(|cache| Arc::new(cache.expecting(config.expected)))
+            .map_err(IngestError::Memory)
     };
+    let Some(file) = config.snapshot.as_deref().filter(|file| file.exists()) else {
+        return Ok((empty()?, Coverage::default()));
+    };
+    let cache = empty()?;
     let fingerprint = config.person_key.fingerprint();
     match snapshot::read(&cache, fingerprint, config.snapshot_max_age, file) {
         Ok(coverage) => Ok((cache, coverage)),

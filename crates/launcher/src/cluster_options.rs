@@ -132,8 +132,8 @@ pub struct IngestOptions {
     /// Persons that the status table has room for, 32 bytes each and a sixth.
     #[arg(long, env = "TONGXING_PERSONS_CAPACITY", default_value_t = 1_000_000)]
     pub persons_capacity: usize,
-    /// Persons that the node makes room for at its start, 37 bytes each, which makes the import of a province a fifth quicker; the table grows
-    /// with its persons where they are more.
+    /// Persons that are expected: the status table takes the room of them all when it first grows, 37 bytes each, which makes their import
+    /// a fifth quicker. It grows to more.
     #[arg(long, env = "TONGXING_PERSONS_EXPECTED", default_value_t = 0)]
     pub persons_expected: usize,
     /// The ruleset in force: edition-1, edition-3, edition-4.

@@ -57,8 +57,8 @@ pub struct LocalOptions {
     /// Persons that the status table has room for, 32 bytes each and a sixth [default: 1000000].
     #[arg(long, env = "TONGXING_PERSONS_CAPACITY")]
     pub persons_capacity: Option<usize>,
-    /// Persons that the node makes room for at its start, 37 bytes each, which makes the import of a province a fifth quicker; the table grows
-    /// with its persons where they are more [default: 0].
+    /// Persons that are expected: the status table takes the room of them all when it first grows, 37 bytes each, which makes their import
+    /// a fifth quicker. It grows to more [default: 0].
     #[arg(long, env = "TONGXING_PERSONS_EXPECTED")]
     pub persons_expected: Option<usize>,
     /// The ruleset in force: edition-1, edition-3, edition-4 [default: edition-4].

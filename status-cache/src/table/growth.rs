@@ -1,9 +1,11 @@
 //! Growth of a segment, without a pause.
 //!
 //! One segment grows at a time, into its other buffer, a few slots with each record written anywhere: no write waits for
-//! more than [`STEP`] slots to be copied, and the extra memory is one segment, at most 0.9 % of the table. Until the copy is
-//! complete the old slots are the segment; what is written to those copied already goes to the copy as well. A table that is told
-//! how many persons to expect makes its segments as long beforehand, and an import copies and clears nothing.
+//! more than [`STEP`] slots to be copied and [`POPULATED`] to be taken, and the extra memory is one segment, at most 0.9 % of the table. Until the copy is
+//! complete the old slots are the segment; what is written to those copied already goes to the copy as well.
+//!
+//! In steps of an eighth a record is copied, and the memory of its slot cleared, some eight times on the table's way to a province. Where the
+//! table is told how many persons to expect, the first growth of a segment goes the whole way.
 
 use std::sync::atomic::Ordering;
 
@@ -12,11 +14,13 @@ use scan_model::PersonId;
 use super::probe::{self, Place};
 use super::protocol::{self, Resident};
 use super::region::SLOT_BYTES;
-use super::sizes::{self, SEGMENTS};
-use super::{TableWriter, key_of};
+use super::{TableWriter, key_of, sizes};
 
 /// Slots copied with each record written.
 const STEP: usize = 1024;
+
+/// Slots of memory taken with each record written, at most: one megabyte.
+const POPULATED: usize = (1 << 20) / SLOT_BYTES;
 
 /// Slots beyond a record's home that it rarely passes.
 const PROBES: usize = 128;
@@ -33,17 +37,6 @@ pub(super) struct Growth {
 }
 
 impl TableWriter<'_> {
-    /// Makes every segment as long as it is once so many persons are in the table, memory included. Readers go on; writers wait.
-    pub fn make_room(&mut self, persons: usize) {
-        let share = persons.min(self.table.capacity).div_ceil(SEGMENTS);
-        for segment in 0..SEGMENTS {
-            self.finish_growth();
-            let length = sizes::for_persons(segment, share);
-            self.begin_growth(segment, length);
-            self.finish_growth();
-        }
-    }
-
     /// Begins to grow a segment that is loaded enough, where no other grows. One that cannot wait any longer finishes the
     /// other's growth first.
     pub(super) fn grow_if_loaded(&mut self, segment: usize) {
@@ -58,18 +51,19 @@ impl TableWriter<'_> {
             }
             self.finish_growth();
         }
-        self.begin_growth(segment, sizes::longer(segment, slots));
+        self.begin_growth(segment);
         if sizes::is_beyond(sizes::URGENT_LOAD, persons, slots) {
             self.finish_growth();
         }
     }
 
-    /// Begins to make a segment so long, where it is shorter.
-    fn begin_growth(&mut self, segment: usize, longer: usize) {
+    fn begin_growth(&mut self, segment: usize) {
         let table = self.table;
         let word = table.directory[segment].load(Ordering::Relaxed);
         let slots = (word >> 1) as usize;
-        let longer = longer.min(table.region.slots_each());
+        let longer = sizes::longer(segment, slots)
+            .max(sizes::for_persons(segment, table.expected_each))
+            .min(table.region.slots_each());
         if longer <= slots {
             return;
         }
@@ -108,8 +102,12 @@ impl TableWriter<'_> {
         let reach = (reach as usize + PROBES).min(new.len());
         if reach > growth.populated {
             let buffer = segment * 2 + (word & 1) as usize;
-            table.region.populate(buffer, growth.populated..reach);
-            growth.populated = reach;
+            let taken = reach.min(growth.populated + POPULATED);
+            table.region.populate(buffer, growth.populated..taken);
+            growth.populated = taken;
+            if taken < reach {
+                return;
+            }
         }
         for slot in &old[growth.copied..end] {
             let words = slot.words();

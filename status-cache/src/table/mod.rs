@@ -61,6 +61,8 @@ pub struct Table {
     region: Region,
     directory: Box<[AtomicU64]>,
     capacity: usize,
+    /// Persons that are expected in each segment.
+    expected_each: usize,
     persons: AtomicUsize,
     /// Slots of all segments, those of a growth under way among them.
     slots: AtomicUsize,
@@ -105,6 +107,7 @@ impl Table {
                 .map(|length| AtomicU64::new((length as u64) << 1))
                 .collect(),
             capacity,
+            expected_each: 0,
             persons: AtomicUsize::new(0),
             slots: AtomicUsize::new(slots),
             writer: Mutex::new(WriterState {
@@ -112,6 +115,16 @@ impl Table {
                 growth: None,
             }),
         })
+    }
+
+    /// The same table, which takes the room of so many persons once it grows. It grows to more.
+    #[must_use]
+    pub fn expecting(self, persons: usize) -> Self {
+        let expected_each = persons.min(self.capacity).div_ceil(SEGMENTS);
+        Self {
+            expected_each,
+            ..self
+        }
     }
 
     /// Persons in it.

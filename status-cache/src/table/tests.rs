@@ -72,28 +72,27 @@ fn a_person_takes_less_than_37_bytes_once_segments_are_many_pages_long() {
 }
 
 #[test]
-fn room_made_beforehand_is_what_growing_comes_to_and_changes_no_record() {
+fn a_table_grows_to_the_persons_it_expects_at_once_and_beyond_them_as_any_other() {
     const PERSONS: u64 = 300_000;
-    let [grown, before, between] = [0; 3].map(|_| Table::new(PERSONS as usize).unwrap());
-    before.writer().make_room(PERSONS as usize);
-    let expected = before.bytes();
+    let stepwise = Table::new(PERSONS as usize).unwrap();
+    let expecting = Table::new(PERSONS as usize).unwrap().expecting(100_000);
+    let (mut least, mut most) = (usize::MAX, 0);
     for n in 1..=PERSONS {
-        for table in [&grown, &before, &between] {
-            put(table, id(n), n).unwrap();
+        put(&stepwise, id(n), n).unwrap();
+        put(&expecting, id(n), n).unwrap();
+        if (30_000..90_000).contains(&n) {
+            least = least.min(expecting.bytes());
+            most = most.max(expecting.bytes());
         }
-        if n == PERSONS / 2 {
-            between.writer().make_room(PERSONS as usize);
+        if n == 1000 {
+            assert_eq!(expecting.bytes(), stepwise.bytes());
         }
     }
-    for table in [&before, &between] {
-        // Persons are not spread quite evenly, so some segments are a step longer or shorter.
-        assert!(table.bytes().abs_diff(expected) * 100 < expected);
-        assert!(table.bytes().abs_diff(grown.bytes()) * 100 < expected);
-        assert!((1..=PERSONS).all(|n| table.get(id(n)) == Some(resident(n))));
-    }
-    let bytes = grown.bytes();
-    grown.writer().make_room(1000);
-    assert_eq!(grown.bytes(), bytes);
+    assert_eq!(least, most);
+    // Room for the expected persons, and not for many more.
+    assert!((35 * 100_000..39 * 100_000).contains(&most), "{most}");
+    assert!(expecting.bytes().abs_diff(stepwise.bytes()) * 100 < stepwise.bytes());
+    assert!((1..=PERSONS).all(|n| expecting.get(id(n)) == Some(resident(n))));
 }
 
 #[test]
