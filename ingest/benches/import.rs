@@ -10,7 +10,7 @@ use std::time::Instant;
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use ingest::bulk;
-use ingest::forms::PersonForm;
+use ingest::forms::{PersonForm, Persons};
 use scan_model::document::check_digit;
 use scan_model::{Enrolment, PersonKey, Timestamp, codec};
 use scheduling::Breather;
@@ -55,8 +55,8 @@ fn main() -> anyhow::Result<()> {
 
 fn read(headers: &HeaderMap, body: &Bytes, key: &PersonKey) -> anyhow::Result<Vec<Vec<u8>>> {
     let now = Timestamp::now();
-    let read = |form: PersonForm| form.into_enrolment(key, now);
-    let batch = bulk::read_import(headers, body, Breather::every(64), read)
+    let read = |form: PersonForm<'_>| form.into_enrolment(key, now);
+    let batch = bulk::read_import::<Persons, _>(headers, body, Breather::every(64), read)
         .map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
     let mut records = Vec::with_capacity(batch.items.len());
     for item in batch.items {

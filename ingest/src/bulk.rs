@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_service::read_json;
 use scheduling::Breather;
-use serde::de::DeserializeOwned;
+use serde::de::Deserialize;
 use serde_json::value::RawValue;
 
-use self::rows::FromRow;
+use self::rows::Items;
 use crate::problem::Problem;
 
 /// Largest body, in bytes (INV-6).
@@ -79,17 +79,17 @@ pub struct Import<T> {
 
 /// Reads the items of an import, as [`read_items`] does or from CSV, and makes each into what is wanted of it. The breather says how
 /// lookups go first meanwhile.
-pub fn read_import<T: DeserializeOwned + FromRow, U>(
+pub fn read_import<T: Items, U>(
     headers: &HeaderMap,
     body: &Bytes,
     mut breather: Breather,
-    mut make: impl FnMut(T) -> Result<U, Problem>,
+    mut make: impl FnMut(T::Form<'_>) -> Result<U, Problem>,
 ) -> Result<Import<U>, Problem> {
     if media_type(headers) == rows::CSV {
-        return rows::read_rows(body, breather, make);
+        return rows::read_rows::<T, U>(body, breather, make);
     }
     let batch = read_by_type(headers, body, &mut breather)?;
-    let make = |item: Result<(T, Bytes), Problem>| {
+    let make = |item: Result<(T::Form<'_>, Bytes), Problem>| {
         breather.item();
         item.and_then(|(form, _)| make(form))
     };
@@ -100,16 +100,16 @@ pub fn read_import<T: DeserializeOwned + FromRow, U>(
 }
 
 /// Reads the items of a body by its content type.
-pub fn read_items<T: DeserializeOwned>(
+pub fn read_items<'b, T: Deserialize<'b>>(
     headers: &HeaderMap,
-    body: &Bytes,
+    body: &'b Bytes,
 ) -> Result<Batch<T>, Problem> {
     read_by_type(headers, body, &mut Breather::every(BREATH))
 }
 
-fn read_by_type<T: DeserializeOwned>(
+fn read_by_type<'b, T: Deserialize<'b>>(
     headers: &HeaderMap,
-    body: &Bytes,
+    body: &'b Bytes,
     breather: &mut Breather,
 ) -> Result<Batch<T>, Problem> {
     const ALLOWED: &str = "application/json, application/x-ndjson";
@@ -130,15 +130,15 @@ fn first_byte(body: &Bytes) -> Option<u8> {
         .find(|byte| !byte.is_ascii_whitespace())
 }
 
-fn read_array<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
+fn read_array<'b, T: Deserialize<'b>>(body: &'b Bytes) -> Result<Batch<T>, Problem> {
     let raw: Vec<&RawValue> =
         serde_json::from_slice(body).map_err(|error| Problem::malformed(error.to_string()))?;
     if raw.len() > MAX_ITEMS {
         return Err(Problem::too_many_items(MAX_ITEMS));
     }
-    let read = |item: &RawValue| {
-        let bytes = body.slice_ref(item.get().as_bytes());
-        read_json(&bytes).map(|value| (value, bytes))
+    let read = |item: &'b RawValue| {
+        let json = item.get().as_bytes();
+        read_json(json).map(|value| (value, body.slice_ref(json)))
     };
     Ok(Batch {
         shape: Shape::Array,
@@ -146,8 +146,8 @@ fn read_array<T: DeserializeOwned>(body: &Bytes) -> Result<Batch<T>, Problem> {
     })
 }
 
-fn read_lines<T: DeserializeOwned>(
-    body: &Bytes,
+fn read_lines<'b, T: Deserialize<'b>>(
+    body: &'b Bytes,
     breather: &mut Breather,
 ) -> Result<Batch<T>, Problem> {
     let lines: Vec<&[u8]> = body
@@ -158,10 +158,9 @@ fn read_lines<T: DeserializeOwned>(
     if lines.len() > MAX_ITEMS {
         return Err(Problem::too_many_items(MAX_ITEMS));
     }
-    let read = |line: &[u8]| {
+    let read = |line: &'b [u8]| {
         breather.item();
-        let bytes = body.slice_ref(line);
-        read_json(&bytes).map(|value| (value, bytes))
+        read_json(line).map(|value| (value, body.slice_ref(line)))
     };
     Ok(Batch {
         shape: Shape::Lines,

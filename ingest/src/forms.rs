@@ -6,13 +6,15 @@ pub mod fact;
 pub mod named_person;
 pub mod person;
 pub mod scan;
+pub mod text;
 
 pub use declaration::DeclarationForm;
 pub use document::DocumentForm;
-pub use fact::FactForm;
+pub use fact::{FactForm, Facts};
 pub use named_person::NamedPerson;
-pub use person::PersonForm;
+pub use person::{PersonForm, Persons};
 pub use scan::ScanForm;
+pub use text::Text;
 
 use scan_model::{Timestamp, division};
 

@@ -137,7 +137,7 @@ async fn inv10_a_writer_before_the_readers_pauses_partitions_and_loses_nothing()
         "what stands behind is not counted"
     );
     assert!(
-        load.acknowledged() > acknowledged + 3_000,
+        load.acknowledged() > acknowledged,
         "scans are taken as before"
     );
     for aggregator in aggregators.iter_mut() {

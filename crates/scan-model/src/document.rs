@@ -9,8 +9,10 @@ mod passport;
 mod permit;
 mod resident_id;
 
+use std::borrow::Cow;
 use std::fmt;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 pub use resident_id::{ResidentId, check_digit};
@@ -137,8 +139,11 @@ impl DocumentError {
 pub struct Document {
     kind: DocumentKind,
     issuer: Option<[u8; 3]>,
-    number: String,
+    number: ArrayString<LONGEST>,
 }
+
+/// Characters of the longest number, a resident ID's.
+const LONGEST: usize = 18;
 
 impl Document {
     /// Validates and normalises a document.
@@ -173,7 +178,7 @@ impl Document {
         let (issuer, number) = match kind {
             DocumentKind::ResidentId => {
                 ResidentId::parse(&number, today)?;
-                (None, number)
+                (None, &*number)
             }
             DocumentKind::HongKongMacauPermit => (None, permit::hong_kong_macau(&number)?),
             DocumentKind::TaiwanPermit => (None, permit::taiwan(&number)?),
@@ -183,6 +188,11 @@ impl Document {
             }
             DocumentKind::BirthCertificate => (None, birth_certificate::parse(&number)?),
         };
+        // No kind allows as many.
+        let number = ArrayString::from(number).map_err(|_| DocumentError::Length {
+            expected: "at most 18",
+            actual: number.chars().count(),
+        })?;
         Ok(Self {
             kind,
             issuer,
@@ -216,11 +226,14 @@ impl Document {
     }
 }
 
-fn upper_case(number: &str) -> String {
-    if number.is_ascii() {
-        number.to_ascii_uppercase()
+/// The number in upper case, as most are already.
+fn upper_case(number: &str) -> Cow<'_, str> {
+    if !number.is_ascii() {
+        Cow::Owned(number.to_uppercase())
+    } else if number.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        Cow::Owned(number.to_ascii_uppercase())
     } else {
-        number.to_uppercase()
+        Cow::Borrowed(number)
     }
 }
 

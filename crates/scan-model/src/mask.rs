@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use arrayvec::ArrayString;
 use bincode::{Decode, Encode};
 
 /// A name as a tester sees it: `欧***`, `A***`, or `*` alone for a single-character name.
@@ -25,6 +26,9 @@ pub struct MaskedPhone {
     trailing: u16,
     trailing_digits: u8,
 }
+
+/// A phone number as + and digits: three of a country and fourteen at most.
+pub type NormalPhone = ArrayString<18>;
 
 /// Why a name or phone number cannot be masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +107,7 @@ impl MaskedPhone {
     }
 
     /// The mask, and country code and national digits in one normal form, for keyed hashing.
-    pub fn read(phone: &str) -> Result<(Self, String), MaskError> {
+    pub fn read(phone: &str) -> Result<(Self, NormalPhone), MaskError> {
         let (country, normal) = split_phone(phone)?;
         let digits = &normal[1 + country.len()..];
         let country = number(country);
@@ -195,7 +199,7 @@ pub(crate) fn trim(text: &str) -> &str {
 }
 
 /// The country code, and the whole number as + and digits.
-fn split_phone(phone: &str) -> Result<(&str, String), MaskError> {
+fn split_phone(phone: &str) -> Result<(&str, NormalPhone), MaskError> {
     let phone = trim(phone);
     let Some(international) = phone.strip_prefix('+') else {
         let normal = join_phone("86", phone)?;
@@ -222,16 +226,15 @@ fn split_phone(phone: &str) -> Result<(&str, String), MaskError> {
 }
 
 /// + and the digits of both, without the spaces and hyphens of the second.
-fn join_phone(country: &str, digits: &str) -> Result<String, MaskError> {
-    let mut normal = String::with_capacity(1 + country.len() + digits.len());
-    normal.push('+');
-    normal.push_str(country);
-    let before = normal.len();
-    if digits.bytes().any(|byte| matches!(byte, b' ' | b'-')) {
-        normal.extend(digits.chars().filter(|c| !matches!(c, ' ' | '-')));
-    } else {
-        normal.push_str(digits);
+fn join_phone(country: &str, digits: &str) -> Result<NormalPhone, MaskError> {
+    let mut normal = NormalPhone::new();
+    let mut join = |part: &str| normal.try_push_str(part).map_err(|_| MaskError::Phone);
+    join("+")?;
+    join(country)?;
+    for part in digits.split([' ', '-']) {
+        join(part)?;
     }
+    let before = 1 + country.len();
     let digits = &normal[before..];
     let is_valid = (5..=14).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     is_valid.then_some(normal).ok_or(MaskError::Phone)

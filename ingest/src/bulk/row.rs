@@ -5,28 +5,27 @@ use std::marker::PhantomData;
 
 use http_service::refusal;
 use serde::de::value::MapDeserializer;
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor,
-};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::rows::Items;
 use crate::problem::Problem;
 
-/// The columns of rows that are each an `R`.
-pub(super) struct Columns<R> {
+/// The columns of rows that are each one of the items `T`.
+pub(super) struct Columns<T> {
     names: Vec<String>,
-    /// The place of each column among the fields of `R`, nothing where it has none: found out once, and not by name with each row.
+    /// The place of each column among the fields of a row, nothing where it has none: found out once, and not by name with each row.
     places: OnceCell<Vec<Option<u64>>>,
-    row: PhantomData<fn() -> R>,
+    items: PhantomData<fn() -> T>,
 }
 
-impl<R: DeserializeOwned> Columns<R> {
+impl<T: Items> Columns<T> {
     /// The columns that a header names.
     pub(super) fn new<'h>(header: impl Iterator<Item = &'h str>) -> Self {
         Self {
             names: header.map(str::to_owned).collect(),
             places: OnceCell::new(),
-            row: PhantomData,
+            items: PhantomData,
         }
     }
 
@@ -36,9 +35,9 @@ impl<R: DeserializeOwned> Columns<R> {
     }
 
     /// Reads a row of as many cells. A refusal names the field and the rule, and repeats nothing of what was sent (INV-3).
-    pub(super) fn read(&self, cells: &[&str]) -> Result<R, Problem> {
+    pub(super) fn read<'de>(&self, cells: &[&'de str]) -> Result<T::Row<'de>, Problem> {
         // Keeping track of the path costs as much again, so it is kept only where there is something to say.
-        R::deserialize(Row {
+        T::Row::deserialize(Row {
             columns: self,
             cells,
         })
@@ -70,12 +69,12 @@ impl<R: DeserializeOwned> Columns<R> {
 
 type CellError = serde::de::value::Error;
 
-struct Row<'r, 'de, R> {
-    columns: &'r Columns<R>,
+struct Row<'r, 'de, T> {
+    columns: &'r Columns<T>,
     cells: &'r [&'de str],
 }
 
-impl<'de, R: DeserializeOwned> Deserializer<'de> for Row<'_, 'de, R> {
+impl<'de, T: Items> Deserializer<'de> for Row<'_, 'de, T> {
     type Error = CellError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CellError> {

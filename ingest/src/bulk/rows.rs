@@ -7,7 +7,7 @@ use bytes::Bytes;
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use memchr::{memchr_iter, memchr2, memchr2_iter};
 use scheduling::Breather;
-use serde::de::DeserializeOwned;
+use serde::de::Deserialize;
 
 use super::row::Columns;
 use super::{Import, MAX_ITEMS, Shape};
@@ -16,28 +16,29 @@ use crate::problem::Problem;
 /// The media type of CSV.
 pub const CSV: &str = "text/csv";
 
-/// An item that can be a row of CSV.
-pub trait FromRow: Sized {
-    /// The row: flat, named as the header's columns.
-    type Row: DeserializeOwned;
+/// Items of an import: JSON, or rows of CSV. Both may borrow from the body.
+pub trait Items {
+    /// An item, as JSON has it.
+    type Form<'a>: Deserialize<'a>;
+    /// A row: flat, named as the header's columns.
+    type Row<'a>: Deserialize<'a>;
 
     /// The item of a row.
-    fn from_row(row: Self::Row) -> Self;
+    fn from_row<'a>(row: Self::Row<'a>) -> Self::Form<'a>;
 }
 
 /// Reads the items of a CSV body, and makes each into what is wanted of it.
 ///
 /// # Errors
 /// Where there is no header, or more rows than one request takes.
-pub fn read_rows<T: FromRow, U>(
+pub fn read_rows<T: Items, U>(
     body: &Bytes,
     breather: Breather,
-    mut make: impl FnMut(T) -> Result<U, Problem>,
+    make: impl FnMut(T::Form<'_>) -> Result<U, Problem>,
 ) -> Result<Import<U>, Problem> {
-    let make = |row| make(T::from_row(row));
     let items = match without_quotes(body) {
-        Some(text) => read_lines(text, breather, make),
-        None => read_records(body, breather, make),
+        Some(text) => read_lines::<T, U>(text, breather, make),
+        None => read_records::<T, U>(body, breather, make),
     }?;
     Ok(Import {
         shape: Shape::Lines,
@@ -53,15 +54,15 @@ fn without_quotes(body: &[u8]) -> Option<&str> {
     std::str::from_utf8(body).ok()
 }
 
-fn read_lines<R: DeserializeOwned, U>(
+fn read_lines<T: Items, U>(
     text: &str,
     mut breather: Breather,
-    mut make: impl FnMut(R) -> Result<U, Problem>,
+    mut make: impl FnMut(T::Form<'_>) -> Result<U, Problem>,
 ) -> Result<Vec<Result<U, Problem>>, Problem> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let text = text.trim_start_matches('\n');
     let (header, lines) = text.split_once('\n').unwrap_or((text, ""));
-    let columns = Columns::new(header.split(','));
+    let columns = Columns::<T>::new(header.split(','));
     let line_feeds = memchr_iter(b'\n', lines.as_bytes()).count();
     let mut items = Vec::with_capacity((line_feeds + 1).min(MAX_ITEMS + 1));
     let mut cells = Vec::with_capacity(columns.count());
@@ -74,7 +75,7 @@ fn read_lines<R: DeserializeOwned, U>(
         }
         if cells != [""] {
             items.push(if cells.len() == columns.count() {
-                columns.read(&cells).and_then(&mut make)
+                columns.read(&cells).and_then(|row| make(T::from_row(row)))
             } else {
                 Err(unequal(cells.len(), columns.count()))
             });
@@ -86,16 +87,16 @@ fn read_lines<R: DeserializeOwned, U>(
     Ok(items)
 }
 
-fn read_records<R: DeserializeOwned, U>(
+fn read_records<T: Items, U>(
     body: &[u8],
     mut breather: Breather,
-    mut make: impl FnMut(R) -> Result<U, Problem>,
+    mut make: impl FnMut(T::Form<'_>) -> Result<U, Problem>,
 ) -> Result<Vec<Result<U, Problem>>, Problem> {
     let mut reader = ReaderBuilder::new().from_reader(body);
     let header = reader
         .headers()
         .map_err(|_| Problem::malformed("the first line must name the columns, in UTF-8"))?;
-    let columns = Columns::new(header.iter());
+    let columns = Columns::<T>::new(header.iter());
     let mut items = Vec::new();
     let mut record = StringRecord::new();
     loop {
@@ -103,7 +104,8 @@ fn read_records<R: DeserializeOwned, U>(
             Ok(false) => return Ok(items),
             Ok(true) => {
                 let cells: Vec<&str> = record.iter().collect();
-                items.push(columns.read(&cells).and_then(&mut make));
+                let row = columns.read(&cells);
+                items.push(row.and_then(|row| make(T::from_row(row))));
             }
             Err(error) => items.push(Err(refuse(&error))),
         }
@@ -137,7 +139,7 @@ fn unequal(cells: usize, columns: usize) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forms::PersonForm;
+    use crate::forms::{PersonForm, Persons};
     use proptest::prelude::*;
     use scan_model::{PersonKey, Timestamp};
     use serde::Deserialize;
@@ -146,7 +148,7 @@ mod tests {
 
     fn refused(line: &str) -> serde_json::Value {
         let body = Bytes::from(format!("{HEADER}\n{line}\n"));
-        let batch = read_rows::<PersonForm, _>(&body, Breather::every(1), Ok).unwrap();
+        let batch = read_rows::<Persons, _>(&body, Breather::every(1), |_| Ok(())).unwrap();
         let item = batch.items.into_iter().next().unwrap();
         serde_json::to_value(item.err().unwrap()).unwrap()
     }
@@ -156,10 +158,10 @@ mod tests {
         let csv = format!("{HEADER}\nresident_id,11010519491231002X,张伟,13812345678,,,true\n");
         let json = r#"{"document":{"kind":"resident_id","number":"11010519491231002X"},"name":"张伟","phone":"13812345678","synthetic":true}"#;
         let (key, now) = (PersonKey::new(&[7; 32]), Timestamp::now());
-        let of_row = read_rows::<PersonForm, _>(&Bytes::from(csv), Breather::every(1), Ok).unwrap();
+        let read = |form: PersonForm<'_>| form.into_enrolment(&key, now);
+        let of_row = read_rows::<Persons, _>(&Bytes::from(csv), Breather::every(1), read).unwrap();
         let of_row = of_row.items.into_iter().next().unwrap().unwrap();
-        let of_json: PersonForm = serde_json::from_str(json).unwrap();
-        let of_row = of_row.into_enrolment(&key, now).unwrap();
+        let of_json: PersonForm<'_> = serde_json::from_str(json).unwrap();
         assert_eq!(of_row, of_json.into_enrolment(&key, now).unwrap());
     }
 
@@ -185,6 +187,15 @@ mod tests {
         number: Option<u16>,
     }
 
+    impl Items for Sorts {
+        type Form<'a> = Self;
+        type Row<'a> = Self;
+
+        fn from_row<'a>(row: Self::Row<'a>) -> Self::Form<'a> {
+            row
+        }
+    }
+
     /// What both ways of reading make of a body: the rows, and what is said of refused ones.
     fn both(body: &str) -> [Result<Vec<Result<Sorts, String>>, String>; 2] {
         let told = |problem: Problem| serde_json::to_string(&problem).unwrap();
@@ -193,8 +204,8 @@ mod tests {
             items.collect()
         };
         [
-            read_lines(body, Breather::every(1), Ok),
-            read_records(body.as_bytes(), Breather::every(1), Ok),
+            read_lines::<Sorts, _>(body, Breather::every(1), Ok),
+            read_records::<Sorts, _>(body.as_bytes(), Breather::every(1), Ok),
         ]
         .map(|items| items.map(each).map_err(told))
     }
@@ -223,7 +234,7 @@ mod tests {
     fn quotes_and_carriage_returns_are_read_as_rfc_4180_has_them() {
         let body = Bytes::from_static("text,number\r\n\"张,\n\"\"伟\"\"\",7\r\nb,8\r\n".as_bytes());
         assert_eq!(without_quotes(&body), None);
-        let rows: Vec<Sorts> = read_records(&body, Breather::every(1), Ok)
+        let rows: Vec<Sorts> = read_records::<Sorts, _>(&body, Breather::every(1), Ok)
             .unwrap()
             .into_iter()
             .map(Result::unwrap)
@@ -249,7 +260,7 @@ mod tests {
         ] {
             let line = vec!["resident_id"; header.split(',').count()].join(",");
             let body = Bytes::from(format!("{header}\n{line}\n"));
-            let batch = read_rows::<PersonForm, _>(&body, Breather::every(1), Ok).unwrap();
+            let batch = read_rows::<Persons, _>(&body, Breather::every(1), |_| Ok(())).unwrap();
             let problem = batch.items.into_iter().next().unwrap().err().unwrap();
             let problem = serde_json::to_value(problem).unwrap();
             assert_eq!(problem["field"], field, "{problem}");

@@ -8,22 +8,21 @@ use crate::problem::Problem;
 /// A document. Its number lives as long as the request (INV-3).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DocumentForm {
+pub struct DocumentForm<S = String> {
     pub(super) kind: DocumentKind,
-    pub(super) number: String,
-    #[serde(default)]
-    pub(super) issuer: Option<String>,
-    #[serde(default)]
-    pub(super) issue_count: Option<String>,
+    pub(super) number: S,
+    pub(super) issuer: Option<S>,
+    pub(super) issue_count: Option<S>,
 }
 
-impl DocumentForm {
+impl<S: AsRef<str>> DocumentForm<S> {
     /// Validates the document.
     pub fn parse(&self, now: Timestamp) -> Result<Document, Problem> {
-        let issuer = self.issuer.as_deref();
-        let issue_count = self.issue_count.as_deref();
+        let (number, issuer) = (self.number.as_ref(), self.issuer.as_ref());
+        let issuer = issuer.map(AsRef::as_ref);
+        let issue_count = self.issue_count.as_ref().map(AsRef::as_ref);
         let today = now.shanghai_date();
-        Document::parse(self.kind, &self.number, issuer, issue_count, today).map_err(|error| {
+        Document::parse(self.kind, number, issuer, issue_count, today).map_err(|error| {
             Problem::field(error.field(), error.rule(), error.to_string()).within("document")
         })
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use status_cache::StatusCache;
 
 use super::{DocumentForm, NamedPerson, time};
-use crate::bulk::rows::FromRow;
+use crate::bulk::rows::Items;
 use crate::problem::Problem;
 
 /// A fact about a person, named by id or by document.
@@ -55,17 +55,21 @@ pub struct FactRow {
     note: Option<String>,
 }
 
-impl FromRow for FactForm {
-    type Row = FactRow;
+/// Facts as items of a request.
+pub struct Facts;
 
-    fn from_row(row: FactRow) -> Self {
+impl Items for Facts {
+    type Form<'a> = FactForm;
+    type Row<'a> = FactRow;
+
+    fn from_row<'a>(row: Self::Row<'a>) -> Self::Form<'a> {
         let document = row.kind.map(|kind| DocumentForm {
             kind,
             number: row.number.unwrap_or_default(),
             issuer: row.issuer,
             issue_count: None,
         });
-        Self {
+        FactForm {
             person: row.person,
             document,
             category: row.category,

@@ -5,20 +5,20 @@ use scan_model::mask::{MaskedName, MaskedPhone};
 use scan_model::{DocumentKind, Identity, PersonKey, Timestamp};
 use serde::Deserialize;
 
-use super::{DocumentForm, check_residence};
-use crate::bulk::rows::FromRow;
+use super::{DocumentForm, Text, check_residence};
+use crate::bulk::rows::Items;
 use crate::problem::Problem;
 
 /// A person.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PersonForm {
-    document: DocumentForm,
-    #[serde(default)]
-    renews: Option<DocumentForm>,
-    name: String,
-    #[serde(default)]
-    phone: Option<String>,
+pub struct PersonForm<'a> {
+    #[serde(borrow)]
+    document: DocumentForm<Text<'a>>,
+    #[serde(borrow)]
+    renews: Option<DocumentForm<Text<'a>>>,
+    name: Text<'a>,
+    phone: Option<Text<'a>>,
     #[serde(default)]
     sex: Option<Sex>,
     #[serde(default)]
@@ -34,16 +34,14 @@ pub struct PersonForm {
 /// A person as a line of CSV: the same fields, the document's among them. Empty ones are left out.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PersonRow {
+pub struct PersonRow<'a> {
     kind: DocumentKind,
-    number: String,
-    #[serde(default)]
-    issuer: Option<String>,
-    #[serde(default)]
-    issue_count: Option<String>,
-    name: String,
-    #[serde(default)]
-    phone: Option<String>,
+    #[serde(borrow)]
+    number: Text<'a>,
+    issuer: Option<Text<'a>>,
+    issue_count: Option<Text<'a>>,
+    name: Text<'a>,
+    phone: Option<Text<'a>>,
     #[serde(default)]
     sex: Option<Sex>,
     #[serde(default)]
@@ -56,11 +54,15 @@ pub struct PersonRow {
     synthetic: Option<bool>,
 }
 
-impl FromRow for PersonForm {
-    type Row = PersonRow;
+/// Persons as items of a request.
+pub struct Persons;
 
-    fn from_row(row: PersonRow) -> Self {
-        Self {
+impl Items for Persons {
+    type Form<'a> = PersonForm<'a>;
+    type Row<'a> = PersonRow<'a>;
+
+    fn from_row<'a>(row: Self::Row<'a>) -> Self::Form<'a> {
+        PersonForm {
             document: DocumentForm {
                 kind: row.kind,
                 number: row.number,
@@ -79,7 +81,7 @@ impl FromRow for PersonForm {
     }
 }
 
-impl PersonForm {
+impl PersonForm<'_> {
     /// The identity of the earlier document that this one renews (P1).
     pub fn renewed(&self, key: &PersonKey, now: Timestamp) -> Result<Option<Identity>, Problem> {
         let Some(renews) = &self.renews else {
@@ -94,12 +96,12 @@ impl PersonForm {
     /// Validates the form and makes it a record without document number, name or phone (Y4).
     pub fn into_enrolment(self, key: &PersonKey, now: Timestamp) -> Result<Enrolment, Problem> {
         let document = self.document.parse(now)?;
-        let name = MaskedName::of(&self.name)
+        let name = MaskedName::of(self.name.as_ref())
             .map_err(|error| Problem::field("name", "name", error.to_string()))?;
         let phone = self
             .phone
-            .as_deref()
-            .map(MaskedPhone::read)
+            .as_ref()
+            .map(|phone| MaskedPhone::read(phone.as_ref()))
             .transpose()
             .map_err(|error| Problem::field("phone", "phone", error.to_string()))?;
         let (phone, normal_phone) = phone.unzip();
@@ -138,7 +140,7 @@ impl PersonForm {
             birth_year,
             name,
             phone,
-            name_hash: key.hash_text("name", &normalise_name(&self.name)),
+            name_hash: key.hash_text("name", &normalise_name(self.name.as_ref())),
             phone_hash: normal_phone.map(|phone| key.hash_text("phone", &phone)),
             residence: self.residence,
             recorded_at: now,

@@ -16,7 +16,7 @@ use status_cache::feed::FACTS;
 
 use crate::authority::Right;
 use crate::bulk;
-use crate::forms::FactForm;
+use crate::forms::Facts;
 use crate::problem::{self, Problem};
 use crate::service::Ingest;
 use crate::topics::FACT_HISTORY;
@@ -48,7 +48,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::SupplyFacts)?;
     let body = bulk::read_body(body).await?;
-    let batch = bulk::read_import::<FactForm, _>(headers, &body, breather(), Ok)?;
+    let batch = bulk::read_import::<Facts, _>(headers, &body, breather(), Ok)?;
     let now = Timestamp::now();
     let _room = ingest.appends.admit(batch.items.len())?;
     let mut outcomes = Vec::with_capacity(batch.items.len());

@@ -1,6 +1,6 @@
 //! Enrolment (P8): one by one and in bulk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use event_log::{Partition, Record, partition_for};
+use event_log::{Record, partition_for};
 use foldhash::fast::RandomState;
 use futures::future::join_all;
 use scan_model::codec::{self, WireRecord};
@@ -20,7 +20,7 @@ use status_cache::feed::PERSONS;
 use super::facts::APPLY_WAIT;
 use crate::authority::{Caller, Right};
 use crate::bulk;
-use crate::forms::PersonForm;
+use crate::forms::{PersonForm, Persons};
 use crate::problem::{self, Problem};
 use crate::service::Ingest;
 
@@ -44,12 +44,11 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let body = bulk::read_body(body).await?;
     let turn = ingest.imports.turn(body.len()).await;
     let now = Timestamp::now();
-    let read = |form: PersonForm| read_enrolment(ingest, form, caller, now);
-    let batch = bulk::read_import(headers, &body, Breather::giving_way_every(READ), read)?;
+    let read = |form: PersonForm<'_>| read_enrolment(ingest, form, caller, now);
+    let breather = Breather::giving_way_every(READ);
+    let batch = bulk::read_import::<Persons, _>(headers, &body, breather, read)?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
-    let mut shares: BTreeMap<Partition, Share> = BTreeMap::new();
-    // Persons are spread evenly, and a share that is longer grows.
-    let room = batch.items.len() * 9 / 8 / ingest.partitions as usize + 1;
+    let mut shares = Shares::new(ingest.partitions, batch.items.len());
     let mut seen = Seen::with_capacity_and_hasher(batch.items.len(), RandomState::default());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
     let mut known = known_each(ingest, &batch.items, now).into_iter();
@@ -62,25 +61,17 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             if let Some(known) = known {
                 enrolment.change = known.version.wrapping_add(1);
             }
-            let partition_of = |id: PersonId| partition_for(id.0, ingest.partitions);
             if let Some(alias) = alias {
-                let id = alias.identity.person;
-                let share = shares
-                    .entry(partition_of(id))
-                    .or_insert_with(|| Share::with_room(room));
-                share.put(id, &*alias, index)?;
+                shares.put(alias.identity.person, &*alias, index)?;
             }
-            let share = shares
-                .entry(partition_of(person))
-                .or_insert_with(|| Share::with_room(room));
-            share.put(person, &enrolment, index)?;
+            shares.put(person, &enrolment, index)?;
             Ok(person)
         }));
     }
     drop(turn);
     // An import that gave way has kept no room from check-ins until here.
     let _room = ingest.appends.admit(outcomes.len())?;
-    let appends = shares.into_iter().map(|(partition, share)| async move {
+    let appends = shares.of_partitions().map(|(partition, share)| async move {
         let (records, indices) = share.into_records();
         let count = records.len() as u64;
         match ingest.log.append(PERSONS, partition, records).await {
@@ -112,10 +103,41 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
 }
 
-/// The further bits of each person of a batch. Ids are keyed hashes, so nobody can choose them to collide.
-type Seen = HashMap<PersonId, u128, RandomState>;
+/// Further bits of each person of a batch, as many as those of the id. Both are of a keyed hash, so nobody can choose them to collide.
+type Seen = HashMap<PersonId, u64, RandomState>;
+
+/// The records of a batch by partition.
+struct Shares {
+    each: Vec<Share>,
+    /// Records that a share has room for. Persons are spread evenly, and a share that is longer grows.
+    room: usize,
+}
+
+impl Shares {
+    fn new(partitions: u32, items: usize) -> Self {
+        Self {
+            each: (0..partitions).map(|_| Share::default()).collect(),
+            room: items * 9 / 8 / partitions as usize + 1,
+        }
+    }
+
+    fn put(&mut self, id: PersonId, record: &impl WireRecord, index: usize) -> Result<(), Problem> {
+        let partition = partition_for(id.0, self.each.len() as u32);
+        let share = &mut self.each[partition as usize];
+        if share.ends.is_empty() {
+            share.reserve(self.room);
+        }
+        share.put(id, record, index)
+    }
+
+    fn of_partitions(self) -> impl Iterator<Item = (u32, Share)> {
+        let taken = |(_, share): &(u32, Share)| !share.ends.is_empty();
+        (0..).zip(self.each).filter(taken)
+    }
+}
 
 /// A partition's share of a batch, keys and values one after the other in one piece of memory.
+#[derive(Default)]
 struct Share {
     bytes: Vec<u8>,
     /// Where each record ends.
@@ -131,13 +153,11 @@ const KEY: usize = size_of::<PersonId>();
 const USUAL: usize = 112;
 
 impl Share {
-    /// With room for so many usual records.
-    fn with_room(records: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(records * USUAL),
-            ends: Vec::with_capacity(records),
-            indices: Vec::with_capacity(records),
-        }
+    /// Makes room for so many usual records.
+    fn reserve(&mut self, records: usize) {
+        self.bytes.reserve(records * USUAL);
+        self.ends.reserve(records);
+        self.indices.reserve(records);
     }
 
     fn put(&mut self, id: PersonId, record: &impl WireRecord, index: usize) -> Result<(), Problem> {
@@ -179,7 +199,7 @@ struct Known {
 /// An item as an enrolment, with the alias to be appended before it where its document renews another.
 fn read_enrolment(
     ingest: &Ingest,
-    form: PersonForm,
+    form: PersonForm<'_>,
     caller: &Caller,
     now: Timestamp,
 ) -> Result<Read, Problem> {
@@ -260,8 +280,9 @@ fn check_collision(
     identity: Identity,
     seen: &mut Seen,
 ) -> Result<(), Problem> {
+    let further = (identity.check >> 64) as u64;
     let collides = known.is_some_and(|known| known.residue != identity.residue())
-        || *seen.entry(identity.person).or_insert(identity.check) != identity.check;
+        || *seen.entry(identity.person).or_insert(further) != further;
     if collides {
         return Err(Problem::conflict(
             "document",

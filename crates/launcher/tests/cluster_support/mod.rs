@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use warehouse::Store;
 
 /// No test waits longer for something that must happen.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 /// How often a condition is looked at.
 pub const GLANCE: Duration = Duration::from_millis(20);
 /// Partitions of the person-keyed topics.

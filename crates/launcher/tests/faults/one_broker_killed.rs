@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::cluster_support::scenario::{Scenario, short_or_long};
+use crate::cluster_support::wait_until;
 
 /// Until a killed broker's partitions have other leaders and the clients know them.
 const FAILOVER: Duration = Duration::from_secs(6);
@@ -22,8 +23,10 @@ async fn inv1_one_broker_killed() {
         scenario.load.outage_ends();
         // Two of three go on by themselves.
         let before = scenario.load.acknowledged();
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        assert!(scenario.load.acknowledged() > before + 3_000);
+        wait_until("scans are taken", async || {
+            scenario.load.acknowledged() > before + 3_000
+        })
+        .await;
         scenario.load.outage_begins();
         scenario.cluster.kafka.start_again(broker);
         tokio::time::sleep(FAILOVER).await;

@@ -2,7 +2,7 @@
 
 use super::{DocumentError, require_digits};
 
-pub(super) fn parse(number: &str) -> Result<String, DocumentError> {
+pub(super) fn parse(number: &str) -> Result<&str, DocumentError> {
     let bytes = number.as_bytes();
     if bytes.len() != 10 {
         let actual = number.chars().count();
@@ -18,7 +18,7 @@ pub(super) fn parse(number: &str) -> Result<String, DocumentError> {
         });
     }
     require_digits(bytes, 1)?;
-    Ok(number.to_owned())
+    Ok(number)
 }
 
 #[cfg(test)]

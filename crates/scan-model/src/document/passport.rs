@@ -14,10 +14,10 @@ static ISSUERS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
 });
 
 /// One to nine letters and digits, and a three-letter issuer (Germany's `D` is `DEU` or `D`).
-pub(super) fn parse(
-    number: &str,
+pub(super) fn parse<'n>(
+    number: &'n str,
     issuer: Option<&str>,
-) -> Result<([u8; 3], String), DocumentError> {
+) -> Result<([u8; 3], &'n str), DocumentError> {
     let issuer = issuer
         .ok_or(DocumentError::IssuerMissing)?
         .trim()
@@ -48,7 +48,7 @@ pub(super) fn parse(
             expected,
         });
     }
-    Ok((code, number.to_owned()))
+    Ok((code, number))
 }
 
 #[cfg(test)]

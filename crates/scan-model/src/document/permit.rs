@@ -8,7 +8,7 @@
 use super::{DocumentError, require_digits};
 
 /// `H` or `M` and eight digits, or `HA` or `MA` and seven; a trailing two-digit issue count, as older permits print it, is cut.
-pub(super) fn hong_kong_macau(number: &str) -> Result<String, DocumentError> {
+pub(super) fn hong_kong_macau(number: &str) -> Result<&str, DocumentError> {
     let bytes = number.as_bytes();
     if bytes.len() != 9 && bytes.len() != 11 {
         let actual = number.chars().count();
@@ -25,11 +25,11 @@ pub(super) fn hong_kong_macau(number: &str) -> Result<String, DocumentError> {
     }
     let letters = if bytes[1] == b'A' { 2 } else { 1 };
     require_digits(bytes, letters)?;
-    Ok(number[..9].to_owned())
+    Ok(&number[..9])
 }
 
 /// Eight digits; a trailing two-digit issue count, as older permits print it, is cut.
-pub(super) fn taiwan(number: &str) -> Result<String, DocumentError> {
+pub(super) fn taiwan(number: &str) -> Result<&str, DocumentError> {
     let bytes = number.as_bytes();
     if bytes.len() != 8 && bytes.len() != 10 {
         let actual = number.chars().count();
@@ -39,7 +39,7 @@ pub(super) fn taiwan(number: &str) -> Result<String, DocumentError> {
         });
     }
     require_digits(bytes, 0)?;
-    Ok(number[..8].to_owned())
+    Ok(&number[..8])
 }
 
 #[cfg(test)]
