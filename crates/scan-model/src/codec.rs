@@ -251,9 +251,10 @@ impl Body<'_> {
 impl bincode::enc::write::Writer for Body<'_> {
     #[inline]
     fn write(&mut self, part: &[u8]) -> Result<(), bincode::error::EncodeError> {
-        if let Some(place) = self.short[self.length..].get_mut(..part.len()) {
+        let end = self.length + part.len();
+        if let Some(place) = self.short.get_mut(self.length..end) {
             place.copy_from_slice(part);
-            self.length += part.len();
+            self.length = end;
         } else {
             self.flush();
             self.bytes.extend_from_slice(part);

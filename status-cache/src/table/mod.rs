@@ -246,7 +246,8 @@ impl Table {
     /// # Errors
     /// [`TableFull`] where they are more than configured.
     pub(crate) fn count_segment(&self, segment: usize, persons: usize) -> Result<(), TableFull> {
-        self.writer.lock().persons[segment] = persons;
+        let mut turn = self.writer.lock();
+        turn.persons[segment] = persons;
         let before = self.persons.fetch_add(persons, Ordering::Relaxed);
         if before + persons > self.capacity {
             let capacity = self.capacity;
@@ -291,7 +292,9 @@ impl TableWriter<'_> {
         self.mirror(segment, index, id, resident);
         if is_new {
             self.state.persons[segment] += 1;
-            table.persons.fetch_add(1, Ordering::Relaxed);
+            // Nobody else counts while the turn lasts.
+            let before = table.persons.load(Ordering::Relaxed);
+            table.persons.store(before + 1, Ordering::Relaxed);
             self.grow_if_loaded(segment);
         }
         Ok(())

@@ -76,7 +76,11 @@ impl LocalReader {
             read.await
                 .map_err(|error| LogError::Closed(error.to_string()))??
         };
-        self.buffered.extend(records);
+        if self.buffered.is_empty() {
+            self.buffered = records.into();
+        } else {
+            self.buffered.extend(records);
+        }
         self.place = Some(place);
         self.reached = reached;
         self.skip_compacted();
@@ -98,7 +102,11 @@ impl LocalReader {
             is_first || bytes <= max_bytes
         };
         let count = self.buffered.iter().take_while(has_room).count();
-        let taken: Vec<StoredRecord> = self.buffered.drain(..count).collect();
+        let taken: Vec<StoredRecord> = if count == self.buffered.len() {
+            std::mem::take(&mut self.buffered).into()
+        } else {
+            self.buffered.drain(..count).collect()
+        };
         if let Some(last) = taken.last() {
             self.position = last.offset + 1;
         }
@@ -152,7 +160,9 @@ fn take_newest(
     let mut place = Place { segment, position };
     let mut records =
         batch::records(&header, body).map_err(|error| damaged(&place, 0, header.base, error))?;
-    records.retain(|record| record.offset >= from);
+    if header.base < from {
+        records.retain(|record| record.offset >= from);
+    }
     place.position += header.total_length() as u64;
     Ok((records, place, header.next))
 }
@@ -208,10 +218,17 @@ fn read_chunk(
         if header.next <= from {
             continue;
         }
-        let batch = batch::records(&header, body).map_err(|e| damaged(&place, at, reached, e))?;
+        let mut batch =
+            batch::records(&header, body).map_err(|e| damaged(&place, at, reached, e))?;
         breather.items(header.count);
-        records.reserve(batch.len());
-        records.extend(batch.into_iter().filter(|record| record.offset >= from));
+        if header.base < from {
+            batch.retain(|record| record.offset >= from);
+        }
+        if records.is_empty() {
+            records = batch;
+        } else {
+            records.append(&mut batch);
+        }
     }
     let behind = Place {
         segment: place.segment,
