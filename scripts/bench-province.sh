@@ -6,7 +6,8 @@
 # usage: bench-province.sh [local|kafka] [persons] [lookups a second] [seconds a phase]
 #        (local, 126,012,510, 20,000 and 10 by default; that takes some 20 GB of disk, 6 GB of memory and 10 minutes)
 #
-# local runs `tongxing up` without its store, kafka `tongxing ingest` and one broker.
+# local runs `tongxing up` without its store, kafka `tongxing ingest` and one broker. The node is told how many persons to expect;
+# TONGXING_PERSONS_EXPECTED=0 has it grow in steps.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
@@ -30,6 +31,7 @@ writing=$work/data/status.writing
 keys=$work/data/keys
 url=http://127.0.0.1:28080
 export TONGXING_PERSONS_CAPACITY=$((persons + 1000000))
+export TONGXING_PERSONS_EXPECTED=${TONGXING_PERSONS_EXPECTED:-$persons}
 if [ "$log" = kafka ]; then
   keys=$work/keys
   export TONGXING_KAFKA_JVM="-Xms512m -Xmx512m -XX:+UseSerialGC -XX:-UsePerfData"

@@ -24,7 +24,7 @@ pub trait Items {
     type Row<'a>: Deserialize<'a>;
 
     /// The item of a row.
-    fn from_row<'a>(row: Self::Row<'a>) -> Self::Form<'a>;
+    fn from_row(row: Self::Row<'_>) -> Self::Form<'_>;
 }
 
 /// Reads the items of a CSV body, and makes each into what is wanted of it.
@@ -191,7 +191,7 @@ mod tests {
         type Form<'a> = Self;
         type Row<'a> = Self;
 
-        fn from_row<'a>(row: Self::Row<'a>) -> Self::Form<'a> {
+        fn from_row(row: Self::Row<'_>) -> Self::Form<'_> {
             row
         }
     }

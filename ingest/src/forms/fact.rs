@@ -62,7 +62,7 @@ impl Items for Facts {
     type Form<'a> = FactForm;
     type Row<'a> = FactRow;
 
-    fn from_row<'a>(row: Self::Row<'a>) -> Self::Form<'a> {
+    fn from_row(row: Self::Row<'_>) -> Self::Form<'_> {
         let document = row.kind.map(|kind| DocumentForm {
             kind,
             number: row.number.unwrap_or_default(),

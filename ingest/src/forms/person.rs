@@ -61,7 +61,7 @@ impl Items for Persons {
     type Form<'a> = PersonForm<'a>;
     type Row<'a> = PersonRow<'a>;
 
-    fn from_row<'a>(row: Self::Row<'a>) -> Self::Form<'a> {
+    fn from_row(row: Self::Row<'_>) -> Self::Form<'_> {
         PersonForm {
             document: DocumentForm {
                 kind: row.kind,
