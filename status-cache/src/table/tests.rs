@@ -73,14 +73,14 @@ fn a_person_takes_less_than_37_bytes_once_segments_are_many_pages_long() {
 
 #[test]
 fn a_table_grows_to_the_persons_it_expects_at_once_and_beyond_them_as_any_other() {
-    const PERSONS: u64 = 300_000;
+    const PERSONS: u64 = 1_000_000;
     let stepwise = Table::new(PERSONS as usize).unwrap();
-    let expecting = Table::new(PERSONS as usize).unwrap().expecting(100_000);
+    let expecting = Table::new(PERSONS as usize).unwrap().expecting(500_000);
     let (mut least, mut most) = (usize::MAX, 0);
     for n in 1..=PERSONS {
         put(&stepwise, id(n), n).unwrap();
         put(&expecting, id(n), n).unwrap();
-        if (30_000..90_000).contains(&n) {
+        if (100_000..450_000).contains(&n) {
             least = least.min(expecting.bytes());
             most = most.max(expecting.bytes());
         }
@@ -90,7 +90,7 @@ fn a_table_grows_to_the_persons_it_expects_at_once_and_beyond_them_as_any_other(
     }
     assert_eq!(least, most);
     // Room for the expected persons, and not for many more.
-    assert!((35 * 100_000..39 * 100_000).contains(&most), "{most}");
+    assert!((35 * 500_000..39 * 500_000).contains(&most), "{most}");
     assert!(expecting.bytes().abs_diff(stepwise.bytes()) * 100 < stepwise.bytes());
     assert!((1..=PERSONS).all(|n| expecting.get(id(n)) == Some(resident(n))));
 }
