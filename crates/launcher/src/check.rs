@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use warehouse::slices;
 
 use crate::cli::StoreOptions;
-use crate::local::store_of;
+use crate::stores::store_of;
 
 /// Compares every slice; fails where any differs.
 pub async fn run(options: StoreOptions) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::import::ImportKind;
 use crate::tool_log::ToolLogOptions;
 use crate::{
     backup, check, cluster, dead_letters, demo, engine, import, keys, local, positions, replay,
-    restore, telemetry,
+    restore, stores, telemetry,
 };
 
 /// Tongxing (通行): the scan pipeline of a health-code system.
@@ -294,7 +294,7 @@ pub async fn run(arguments: Arguments, sandbox: Option<Sandbox>) -> Result<()> {
         Command::Aggregator(options) => cluster::aggregator(options, metrics).await,
         Command::Topics(options) => cluster::topics(options).await,
         Command::Clickhouse(options) => engine::serve(options).await,
-        Command::Query(options) => local::query_alone(options, metrics).await,
+        Command::Query(options) => stores::query_alone(options, metrics).await,
         Command::Keys(options) => keys::run(&options.folder, &options.action),
         Command::Import(options) => import::run(options).await,
         Command::Replay(options) => replay::run(options.deployment).await,

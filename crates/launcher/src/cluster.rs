@@ -19,10 +19,11 @@ use scan_model::{Ruleset, Scan, Timestamp};
 use tokio::sync::watch;
 use warehouse::retention::Retention;
 
+use crate::aggregating::aggregate;
 use crate::cluster_options::{AggregatorOptions, IngestOptions, LogOptions, TopicsOptions};
 use crate::config::{check_listen, check_range};
-use crate::local::{aggregate, store_of};
 use crate::snapshots::{check_snapshot_seconds, snapshot_max_age, write_snapshots};
+use crate::stores::store_of;
 use crate::{code_keys, keys, stopping};
 
 /// How long a service waits between two tries to reach Kafka at its start.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregator::{Aggregator, AggregatorConfig, AggregatorError};
+use aggregator::AggregatorConfig;
 use anyhow::{Context, Result};
 use event_log::local::LocalOptions as LogOptions;
 use event_log::{LocalLog, SharedLog};
@@ -18,11 +18,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use warehouse::engine::{EngineProcess, EngineSettings};
-use warehouse::schema::SchemaError;
-use warehouse::{Cluster, Store, StoreConfig, Topology, retention, schema};
+use warehouse::{Store, StoreConfig};
 
-use crate::cli::{QueryOptions, StoreOptions};
-use crate::config::{LocalConfig, LocalOptions, check_listen};
+use crate::aggregating::aggregate;
+use crate::config::{LocalConfig, LocalOptions};
 use crate::keys::{self, Keys};
 use crate::snapshots::{snapshot_max_age, write_snapshots};
 use crate::{code_keys, engine, stopping};
@@ -288,117 +287,4 @@ fn complete_up_to(log: &SharedLog) -> CompleteUpTo {
         let log = Arc::clone(&log);
         Box::pin(async move { aggregator::completeness::complete_up_to(&log).await.ok() })
     })
-}
-
-/// Waits for the store, brings the schema up to date, then aggregates until stopped. The database is to be of this person key's
-/// fingerprint, and to keep rows for so long.
-pub async fn aggregate(
-    log: SharedLog,
-    store: Store,
-    config: AggregatorConfig,
-    of_database: ([u8; 8], retention::Retention),
-    stopped: watch::Receiver<bool>,
-) {
-    let is_stopped = |stopped: &watch::Receiver<bool>| *stopped.borrow();
-    loop {
-        match prepare(&store, of_database).await {
-            Ok(()) => break,
-            Err(SchemaError::Store(error)) if error.is_retryable() => {}
-            Err(error) => return tracing::error!(%error, "nothing is aggregated"),
-        }
-        if is_stopped(&stopped) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let names = tokio::spawn(aggregator::names::follow_sites(
-        Arc::clone(&log),
-        store.clone(),
-    ));
-    while !is_stopped(&stopped) {
-        let joined = Aggregator::join(Arc::clone(&log), store.clone(), config.clone()).await;
-        let outcome = match joined {
-            Ok(aggregator) => aggregator.run(stopped.clone()).await,
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(()) => break,
-            Err(
-                error @ (AggregatorError::PositionBehindStore { .. }
-                | AggregatorError::AnotherStore { .. }),
-            ) => {
-                tracing::error!(%error, "nothing more is aggregated");
-                break;
-            }
-            Err(error) => tracing::error!(%error, "the aggregator stopped; it is started again"),
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    names.abort();
-}
-
-async fn prepare(
-    store: &Store,
-    (fingerprint, retention): ([u8; 8], retention::Retention),
-) -> Result<(), SchemaError> {
-    schema::migrate(store).await?;
-    schema::check_fingerprint(store, fingerprint).await?;
-    retention::apply(store, retention).await?;
-    Ok(aggregator::names::write_divisions(store).await?)
-}
-
-/// How long a store may take to answer for the first time.
-const STORE_ANSWERS: Duration = Duration::from_mins(1);
-
-/// Waits until a store answers.
-pub async fn wait_for(store: &Store) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + STORE_ANSWERS;
-    loop {
-        match schema::answers(store).await {
-            Err(error) if error.is_retryable() && tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            outcome => return outcome.context("the store does not answer"),
-        }
-    }
-}
-
-/// A store from command-line options.
-pub fn store_of(options: StoreOptions) -> Result<Store> {
-    let password = options
-        .clickhouse_password_file
-        .as_deref()
-        .map(keys::read_secret)
-        .transpose()
-        .context("clickhouse_password_file")?;
-    let topology = match options.clickhouse_cluster.as_deref() {
-        None | Some("") => Topology::SingleServer,
-        Some(name) => Topology::Cluster(Cluster::new(name).context("clickhouse_cluster")?),
-    };
-    let store = Store::new(&StoreConfig {
-        url: options.clickhouse_url,
-        database: options.clickhouse_database,
-        user: options.clickhouse_user,
-        password,
-    });
-    Ok(store.with_topology(topology))
-}
-
-/// Runs `tongxing query`: reads a store that others write.
-pub async fn query_alone(options: QueryOptions, metrics: RenderMetrics) -> Result<()> {
-    check_listen("listen", options.listen, options.allow_plaintext)?;
-    let store = store_of(options.store)?;
-    let asked = store.clone();
-    let complete_up_to: CompleteUpTo = Arc::new(move || {
-        let store = asked.clone();
-        Box::pin(async move { warehouse::completeness::read(&store).await.ok().flatten() })
-    });
-    let query = Arc::new(Query {
-        store,
-        complete_up_to,
-    });
-    let router = query::router(query, metrics);
-    println!("console  http://{}", options.listen);
-    let listener = http_service::bind(options.listen).await.context("listen")?;
-    Ok(http_service::serve(router, listener, stopping::requested()).await?)
 }

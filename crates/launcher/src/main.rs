@@ -1,5 +1,6 @@
 //! The `tongxing` binary.
 
+mod aggregating;
 mod backup;
 mod check;
 mod cli;
@@ -20,6 +21,7 @@ mod replay;
 mod restore;
 mod snapshots;
 mod stopping;
+mod stores;
 mod telemetry;
 mod tool_log;
 

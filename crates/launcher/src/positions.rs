@@ -10,7 +10,8 @@ use warehouse::Store;
 use warehouse::engine::EngineProcess;
 
 use crate::cli::PositionsOptions;
-use crate::local::{engine_of_stopped, store_of};
+use crate::local::engine_of_stopped;
+use crate::stores::store_of;
 
 /// What is to be done.
 #[derive(Subcommand)]

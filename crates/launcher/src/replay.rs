@@ -13,7 +13,7 @@ use warehouse::Store;
 use crate::cli::StoreOptions;
 use crate::cluster_options::LogOptions;
 use crate::config::{LocalConfig, LocalOptions};
-use crate::{cluster, keys, local};
+use crate::{cluster, keys, local, stores};
 
 /// How often progress is printed where it does not stay on one line.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ async fn in_place(options: LocalReplayOptions) -> Result<()> {
     let engine = local::start_engine(&config).await?;
     let store = Store::new(&local::store_config(&config)?);
     let outcome = async {
-        local::wait_for(&store).await?;
+        stores::wait_for(&store).await?;
         replay(&log, &store, fingerprint, &options.choices).await
     };
     let outcome = tokio::select! {
@@ -98,9 +98,9 @@ async fn in_place(options: LocalReplayOptions) -> Result<()> {
 
 async fn on_cluster(options: ClusterReplayOptions) -> Result<()> {
     let fingerprint = keys::read(&options.keys)?.person.fingerprint();
-    let store = local::store_of(options.store)?;
+    let store = stores::store_of(options.store)?;
     let log = cluster::open_log(&options.log, "tongxing-replay").await?;
-    local::wait_for(&store).await?;
+    stores::wait_for(&store).await?;
     replay(&log, &store, fingerprint, &options.choices).await
 }
 
