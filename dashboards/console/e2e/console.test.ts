@@ -146,6 +146,18 @@ it("works on a phone without scrolling sideways", async () => {
   await page.close();
 }, TIMEOUT);
 
+it("fits its charts to a phone that is turned, before it refreshes by itself", async () => {
+  const { page } = await openPage("?traffic=1", { width: 844, height: 390 });
+  await page.locator('[data-panel="5"] canvas').waitFor();
+  await page.clock.install();
+  await page.setViewportSize({ width: 390, height: 844 });
+  const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  expect(await overflow()).toBeGreaterThan(0);
+  await page.clock.runFor(1000);
+  await expect.poll(overflow, { timeout: 5000 }).toBeLessThanOrEqual(0);
+  await page.close();
+}, TIMEOUT);
+
 it("shows freshness, and figures that grow", async () => {
   const { page } = await openPage("?traffic=1&lang=en");
   await expect.poll(() => page.locator(".notice").textContent(), { timeout: 30_000 }).toContain("Complete up to");

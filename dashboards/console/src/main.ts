@@ -10,6 +10,8 @@ import { RANGES, shanghai } from "./range";
 import "./style.css";
 
 const REFRESH_MS = 10_000;
+/** How long a window keeps its size before charts are drawn for it: a phone that turns says many sizes. */
+const RESIZED_MS = 150;
 
 const search = new URLSearchParams(location.search);
 let language: Language = initialLanguage(search);
@@ -98,6 +100,8 @@ function drawBody(panel: Panel, body: HTMLElement, frames: Awaited<ReturnType<ty
     return;
   }
   const height = panel.gridPos.h * 30 - 70;
+  // What is drawn now may be wider than there is room.
+  body.replaceChildren();
   const draw: Record<string, (() => HTMLElement) | undefined> = {
     stat: () => drawStat(frame, panel.fieldConfig.defaults.unit ?? "short"),
     timeseries: () => drawSeries(frame, language, body.clientWidth, height),
@@ -173,5 +177,11 @@ async function open(): Promise<void> {
 setInterval(() => {
   if (dashboard && !document.hidden) void fill(dashboard, state);
 }, REFRESH_MS);
+
+let resized: ReturnType<typeof setTimeout> | undefined;
+addEventListener("resize", () => {
+  clearTimeout(resized);
+  resized = setTimeout(() => void (dashboard && fill(dashboard, state)), RESIZED_MS);
+});
 
 void open();
