@@ -24,6 +24,7 @@ use crate::aggregating::aggregate;
 use crate::config::{LocalConfig, LocalOptions};
 use crate::keys::{self, Keys};
 use crate::snapshots::{snapshot_max_age, write_snapshots};
+use crate::stores::password_of;
 use crate::{code_keys, engine, stopping};
 
 /// A running local deployment.
@@ -267,12 +268,7 @@ fn ingest_config(config: &LocalConfig, keys: Keys) -> Result<IngestConfig> {
 /// Where the local deployment's store is.
 pub fn store_config(config: &LocalConfig) -> Result<StoreConfig> {
     let embedded = || format!("http://{}", config.clickhouse_listen);
-    let password = config
-        .clickhouse_password_file
-        .as_deref()
-        .map(keys::read_secret)
-        .transpose()
-        .context("clickhouse_password_file")?;
+    let password = password_of(config.clickhouse_password_file.as_deref())?;
     Ok(StoreConfig {
         url: config.clickhouse_url.clone().unwrap_or_else(embedded),
         database: config.clickhouse_database.clone(),

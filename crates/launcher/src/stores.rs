@@ -1,5 +1,6 @@
 //! Stores that others run: as the options name them, waited for, and read by `tongxing query`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,14 +29,16 @@ pub async fn wait_for(store: &Store) -> Result<()> {
     }
 }
 
+/// A store's password, where a file has one.
+pub fn password_of(file: Option<&Path>) -> Result<Option<String>> {
+    file.map(keys::read_secret)
+        .transpose()
+        .context("clickhouse_password_file")
+}
+
 /// A store from command-line options.
 pub fn store_of(options: StoreOptions) -> Result<Store> {
-    let password = options
-        .clickhouse_password_file
-        .as_deref()
-        .map(keys::read_secret)
-        .transpose()
-        .context("clickhouse_password_file")?;
+    let password = password_of(options.clickhouse_password_file.as_deref())?;
     let topology = match options.clickhouse_cluster.as_deref() {
         None | Some("") => Topology::SingleServer,
         Some(name) => Topology::Cluster(Cluster::new(name).context("clickhouse_cluster")?),

@@ -209,17 +209,11 @@ fn append_as<R: WireRecord>(
         return Err(CodecError::Malformed { reason });
     }
     bytes.push(version);
-    let mut body = Body {
-        short: [0; SHORT],
-        length: 0,
-        bytes,
-    };
-    bincode::encode_into_writer(record, &mut body, configuration()).map_err(|error| {
+    bincode::encode_into_std_write(record, bytes, configuration()).map_err(|error| {
         CodecError::Malformed {
             reason: error.to_string(),
         }
     })?;
-    body.flush();
     record.write_further_fields(version, bytes);
     let length = bytes.len() - before;
     if length > MAX_RECORD {
@@ -227,40 +221,6 @@ fn append_as<R: WireRecord>(
         return Err(CodecError::Malformed { reason });
     }
     Ok(())
-}
-
-/// Bytes that most records have at most.
-const SHORT: usize = 128;
-
-/// A record's body on its way into a vector. Its fields are a few bytes each, and are put together where none of them makes the vector
-/// look for room.
-struct Body<'b> {
-    short: [u8; SHORT],
-    /// Bytes of `short` that are not in the vector yet.
-    length: usize,
-    bytes: &'b mut Vec<u8>,
-}
-
-impl Body<'_> {
-    fn flush(&mut self) {
-        self.bytes.extend_from_slice(&self.short[..self.length]);
-        self.length = 0;
-    }
-}
-
-impl bincode::enc::write::Writer for Body<'_> {
-    #[inline]
-    fn write(&mut self, part: &[u8]) -> Result<(), bincode::error::EncodeError> {
-        let end = self.length + part.len();
-        if let Some(place) = self.short.get_mut(self.length..end) {
-            place.copy_from_slice(part);
-            self.length = end;
-        } else {
-            self.flush();
-            self.bytes.extend_from_slice(part);
-        }
-        Ok(())
-    }
 }
 
 /// The record of a wire form. Every byte must belong to it.

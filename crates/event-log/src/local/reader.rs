@@ -66,7 +66,7 @@ impl LocalReader {
         !self.buffered.is_empty() || self.position < *self.end.borrow()
     }
 
-    /// Reads the next batches into the buffer: the newest from memory, a chunk of earlier ones off the async threads.
+    /// Reads the next batches into the empty buffer: the newest from memory, a chunk of earlier ones off the async threads.
     async fn fill(&mut self) -> Result<(), LogError> {
         let (log, from, place) = (Arc::clone(&self.log), self.position, self.place.take());
         let (records, place, reached) = if let Some(newest) = log.newest_batch(from) {
@@ -76,11 +76,7 @@ impl LocalReader {
             read.await
                 .map_err(|error| LogError::Closed(error.to_string()))??
         };
-        if self.buffered.is_empty() {
-            self.buffered = records.into();
-        } else {
-            self.buffered.extend(records);
-        }
+        self.buffered = records.into();
         self.place = Some(place);
         self.reached = reached;
         self.skip_compacted();
@@ -224,11 +220,7 @@ fn read_chunk(
         if header.base < from {
             batch.retain(|record| record.offset >= from);
         }
-        if records.is_empty() {
-            records = batch;
-        } else {
-            records.append(&mut batch);
-        }
+        records.append(&mut batch);
     }
     let behind = Place {
         segment: place.segment,
