@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::mask::{MaskedName, MaskedPhone, is_han};
+use crate::mask::{MaskedName, MaskedPhone, is_han, trim};
 use crate::person::Identity;
 use crate::time::Timestamp;
 
@@ -66,7 +66,7 @@ pub struct Enrolment {
 /// A name in the one form in which names are compared (P2): trimmed, hyphens as spaces, upper case, words sorted so
 /// that surname and given name may be swapped.
 pub fn normalise_name(name: &str) -> Cow<'_, str> {
-    let name = name.trim();
+    let name = trim(name);
     // Chinese characters have no case, and a name of nothing else is one word.
     if name.chars().all(is_han) {
         return Cow::Borrowed(name);

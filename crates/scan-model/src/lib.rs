@@ -27,6 +27,7 @@ pub mod enrolment;
 pub mod fact;
 pub mod inspection;
 pub mod mask;
+mod packing;
 pub mod person;
 pub mod scan;
 pub mod scan_json;

@@ -12,19 +12,19 @@ use bincode::{Decode, Encode};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct MaskedName {
     /// The code point shown; zero shows none.
-    shown: u32,
+    pub(crate) shown: u32,
     /// Stars after it, 0 to 7.
-    stars: u8,
+    pub(crate) stars: u8,
 }
 
 /// A phone number as a tester sees it: `+86 138****5678`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct MaskedPhone {
-    country: u16,
-    leading: u16,
-    leading_digits: u8,
-    trailing: u16,
-    trailing_digits: u8,
+    pub(crate) country: u16,
+    pub(crate) leading: u16,
+    pub(crate) leading_digits: u8,
+    pub(crate) trailing: u16,
+    pub(crate) trailing_digits: u8,
 }
 
 /// A phone number as + and digits: three of a country and fourteen at most.
@@ -51,7 +51,7 @@ impl MaskedName {
     /// a single character shows nothing of itself; any other script shows its first letter and three stars.
     pub fn of(name: &str) -> Result<Self, MaskError> {
         let (mut first, mut letters, mut has_han) = (None, 0_usize, false);
-        for (count, c) in name.trim().chars().enumerate() {
+        for (count, c) in trim(name).chars().enumerate() {
             if count == 100 {
                 return Err(MaskError::LongName);
             }
@@ -190,10 +190,18 @@ fn number(digits: &str) -> u16 {
         .fold(0, |number, digit| number * 10 + u16::from(digit & 0xF))
 }
 
-/// The text without white space around it. Most has none, which its first and last byte show.
+/// Whether a text is digits alone, each looked at without a branch.
+fn are_digits(text: &str) -> bool {
+    let each = text.bytes();
+    each.fold(true, |are, byte| are & byte.is_ascii_digit())
+}
+
+/// The text without white space around it. Most has none, which its first and last bytes show: those from E4 to E9 begin the characters
+/// U+4000 to U+9FFF, none of them white.
 pub(crate) fn trim(text: &str) -> &str {
     match text.as_bytes() {
         [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+        [0xE4..=0xE9, .., 0xE4..=0xE9, _, _] => text,
         _ => text.trim(),
     }
 }
@@ -231,12 +239,17 @@ fn join_phone(country: &str, digits: &str) -> Result<NormalPhone, MaskError> {
     let mut join = |part: &str| normal.try_push_str(part).map_err(|_| MaskError::Phone);
     join("+")?;
     join(country)?;
-    for part in digits.split([' ', '-']) {
-        join(part)?;
+    // Most have neither.
+    if are_digits(digits) {
+        join(digits)?;
+    } else {
+        for part in digits.split([' ', '-']) {
+            join(part)?;
+        }
     }
     let before = 1 + country.len();
     let digits = &normal[before..];
-    let is_valid = (5..=14).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let is_valid = (5..=14).contains(&digits.len()) && are_digits(digits);
     is_valid.then_some(normal).ok_or(MaskError::Phone)
 }
 
@@ -285,6 +298,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn white_space_around_a_text_goes_whatever_the_text(text in "[ \u{3000}\u{2009}\n]{0,2}[a张 鿿\u{4000}䶵ö𠮷\u{3000}]{0,4}[ \u{3000}\u{2009}\n]{0,2}") {
+            prop_assert_eq!(trim(&text), text.trim());
+        }
+
         #[test]
         fn y4_no_text_makes_masking_panic(text in "\\PC*") {
             let _ = MaskedName::of(&text).map(|masked| masked.to_string());
