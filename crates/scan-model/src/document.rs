@@ -245,7 +245,12 @@ impl fmt::Debug for Document {
 
 /// Requires ASCII digits at `bytes[from..]`; positions in the error count from 1.
 fn require_digits(bytes: &[u8], from: usize) -> Result<(), DocumentError> {
-    match bytes.iter().skip(from).position(|b| !b.is_ascii_digit()) {
+    let digits = &bytes[from.min(bytes.len())..];
+    // Nearly all are, which is seen quickest without a branch at each.
+    if digits.iter().fold(true, |are, b| are & b.is_ascii_digit()) {
+        return Ok(());
+    }
+    match digits.iter().position(|b| !b.is_ascii_digit()) {
         None => Ok(()),
         Some(index) => Err(DocumentError::Character {
             position: from + index + 1,

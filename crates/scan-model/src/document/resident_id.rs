@@ -12,14 +12,13 @@ pub struct ResidentId<'a>(&'a str);
 
 /// The GB 11643 check character of the first 17 digits (ISO 7064:1983 MOD 11-2).
 ///
-/// Reads at most 17 bytes; bytes that are not digits count as zero.
+/// Reads at most 17 bytes, which are to be digits.
 pub fn check_digit(first_17: &[u8]) -> u8 {
-    let sum: u32 = first_17
+    let weighted = first_17
         .iter()
         .zip(WEIGHTS)
-        .map(|(byte, weight)| u32::from(byte.wrapping_sub(b'0') % 10) * weight)
-        .sum();
-    CHECK_CHARACTERS[(sum % 11) as usize]
+        .map(|(byte, weight)| u32::from(byte & 0xF) * weight);
+    CHECK_CHARACTERS[(weighted.sum::<u32>() % 11) as usize]
 }
 
 impl<'a> ResidentId<'a> {
