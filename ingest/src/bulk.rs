@@ -200,7 +200,7 @@ pub fn wants_refusals_only(headers: &HeaderMap) -> bool {
 }
 
 /// Answers how many items were accepted, and each refused one with its index and problem.
-pub fn respond_refusals(outcomes: &[Result<(), Problem>]) -> Response {
+pub fn respond_refusals<T>(outcomes: &[Result<T, Problem>]) -> Response {
     let mut refused = Vec::new();
     for (index, outcome) in outcomes.iter().enumerate() {
         if let Err(problem) = outcome {

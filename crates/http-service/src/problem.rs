@@ -7,8 +7,14 @@ use bytes::Bytes;
 use serde::Serialize;
 
 /// A problem: what is wrong, where, what is allowed, and what to do.
+///
+/// As small as a pointer, so that the outcomes of a batch, nearly all of them good, stay small too.
 #[derive(Debug, Clone, Serialize)]
-pub struct Problem {
+#[serde(transparent)]
+pub struct Problem(Box<Details>);
+
+#[derive(Debug, Clone, Serialize)]
+struct Details {
     /// Stable name, `urn:tongxing:problem:…`.
     #[serde(rename = "type")]
     kind: Box<str>,
@@ -36,7 +42,7 @@ pub struct Problem {
 
 impl Problem {
     fn new(name: &str, status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind: format!("urn:tongxing:problem:{name}").into(),
             title,
             status: status.as_u16(),
@@ -46,7 +52,7 @@ impl Problem {
             next_step: None,
             recorded: None,
             retry_after_seconds: None,
-        }
+        }))
     }
 
     /// A field breaks a rule.
@@ -58,8 +64,8 @@ impl Problem {
             title,
             detail,
         );
-        problem.field = Some(field.into().into());
-        problem.rule = Some(rule.into());
+        problem.0.field = Some(field.into().into());
+        problem.0.rule = Some(rule.into());
         problem
     }
 
@@ -124,7 +130,7 @@ impl Problem {
             title,
             format!("this call needs the right {right}"),
         );
-        problem.rule = Some(right.into());
+        problem.0.rule = Some(right.into());
         problem
     }
 
@@ -137,8 +143,8 @@ impl Problem {
             title,
             detail,
         );
-        problem.field = Some(field.into().into());
-        problem.rule = Some("known".into());
+        problem.0.field = Some(field.into().into());
+        problem.0.rule = Some("known".into());
         problem
     }
 
@@ -167,9 +173,9 @@ impl Problem {
     /// A code that opens to nobody's valid code, with what to do about it (C10).
     pub fn code(name: &'static str, title: &'static str, next_step: &'static str) -> Self {
         let mut problem = Self::new(name, StatusCode::UNPROCESSABLE_ENTITY, title, title);
-        problem.field = Some("code".into());
-        problem.rule = Some(name.trim_start_matches("code-").into());
-        problem.next_step = Some(next_step);
+        problem.0.field = Some("code".into());
+        problem.0.rule = Some(name.trim_start_matches("code-").into());
+        problem.0.next_step = Some(next_step);
         problem
     }
 
@@ -177,8 +183,8 @@ impl Problem {
     pub fn red_refused(next_step: &'static str) -> Self {
         let title = "The code is red: the check-in is refused and recorded";
         let mut problem = Self::new("red-refused", StatusCode::FORBIDDEN, title, title);
-        problem.next_step = Some(next_step);
-        problem.recorded = Some(true);
+        problem.0.next_step = Some(next_step);
+        problem.0.recorded = Some(true);
         problem
     }
 
@@ -186,7 +192,7 @@ impl Problem {
     pub fn conflict(field: &str, detail: &str) -> Self {
         let title = "The id was used for something else";
         let mut problem = Self::new("conflict", StatusCode::CONFLICT, title, detail);
-        problem.field = Some(field.into());
+        problem.0.field = Some(field.into());
         problem
     }
 
@@ -207,7 +213,7 @@ impl Problem {
         let title = "The caller's share is used up";
         let detail = "slow down to the rate of this key";
         let mut problem = Self::new("rate-limited", StatusCode::TOO_MANY_REQUESTS, title, detail);
-        problem.retry_after_seconds = Some(1);
+        problem.0.retry_after_seconds = Some(1);
         problem
     }
 
@@ -220,14 +226,14 @@ impl Problem {
             title,
             detail,
         );
-        problem.retry_after_seconds = Some(1);
+        problem.0.retry_after_seconds = Some(1);
         problem
     }
 
     /// Adds what the checker does next (C10).
     #[must_use]
     pub fn with_next_step(mut self, next_step: &'static str) -> Self {
-        self.next_step = Some(next_step);
+        self.0.next_step = Some(next_step);
         self
     }
 
@@ -235,11 +241,12 @@ impl Problem {
     #[must_use]
     pub fn moved(mut self, from: &str, to: &str) -> Self {
         if let Some(rest) = self
+            .0
             .field
             .as_deref()
             .and_then(|field| field.strip_prefix(from))
         {
-            self.field = Some(format!("{to}{rest}").into());
+            self.0.field = Some(format!("{to}{rest}").into());
         }
         self
     }
@@ -247,7 +254,7 @@ impl Problem {
     /// Names the item's place in its field, such as `document.number`.
     #[must_use]
     pub fn within(mut self, parent: &str) -> Self {
-        self.field = Some(match self.field {
+        self.0.field = Some(match self.0.field.take() {
             Some(field) => format!("{parent}.{field}").into(),
             None => parent.into(),
         });
@@ -256,12 +263,12 @@ impl Problem {
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The stable name without its prefix.
     pub fn name(&self) -> &str {
-        self.kind.rsplit(':').next().unwrap_or_default()
+        self.0.kind.rsplit(':').next().unwrap_or_default()
     }
 }
 
@@ -274,7 +281,7 @@ impl Problem {
         let headers = response.headers_mut();
         let content_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, content_type);
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

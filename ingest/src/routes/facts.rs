@@ -114,7 +114,6 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         }
     }
     if bulk::wants_refusals_only(headers) {
-        let outcomes: Vec<_> = outcomes.into_iter().map(|o| o.map(|_| ())).collect();
         return Ok(bulk::respond_refusals(&outcomes));
     }
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))

@@ -46,27 +46,28 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let now = Timestamp::now();
     let read = |form: PersonForm<'_>| read_enrolment(ingest, form, caller, now);
     let breather = Breather::giving_way_every(READ);
-    let batch = bulk::read_import::<Persons, _>(headers, &body, breather, read)?;
+    let mut batch = bulk::read_import::<Persons, _>(headers, &body, breather, read)?;
     let mut outcomes = Vec::with_capacity(batch.items.len());
     let mut shares = Shares::new(ingest.partitions, batch.items.len());
     let mut seen = Seen::with_capacity_and_hasher(batch.items.len(), RandomState::default());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
     let mut known = known_each(ingest, &batch.items, now).into_iter();
-    for (index, read) in batch.items.into_iter().enumerate() {
+    for (index, read) in batch.items.iter_mut().enumerate() {
         breather.item();
-        outcomes.push(read.and_then(|(mut enrolment, alias)| {
-            let person = enrolment.identity.person;
-            let known = known.next().flatten();
-            check_collision(known, enrolment.identity, &mut seen)?;
-            if let Some(known) = known {
-                enrolment.change = known.version.wrapping_add(1);
+        outcomes.push(match read {
+            Ok((enrolment, alias)) => {
+                let known = known.next().flatten();
+                share(
+                    &mut shares,
+                    &mut seen,
+                    index,
+                    enrolment,
+                    alias.as_deref(),
+                    known,
+                )
             }
-            if let Some(alias) = alias {
-                shares.put(alias.identity.person, &*alias, index)?;
-            }
-            shares.put(person, &enrolment, index)?;
-            Ok(person)
-        }));
+            Err(problem) => Err(problem.clone()),
+        });
     }
     drop(turn);
     // An import that gave way has kept no room from check-ins until here.
@@ -93,7 +94,6 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         }
     }
     if bulk::wants_refusals_only(headers) {
-        let outcomes: Vec<_> = outcomes.into_iter().map(|o| o.map(|_| ())).collect();
         return Ok(bulk::respond_refusals(&outcomes));
     }
     let outcomes = outcomes
@@ -101,6 +101,27 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         .map(|outcome| outcome.map(|person| format!(r#"{{"person":"{person}"}}"#)))
         .collect();
     Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
+}
+
+/// Puts an enrolment, and the alias before it, into its partition's share, unless its person is another's.
+fn share(
+    shares: &mut Shares,
+    seen: &mut Seen,
+    index: usize,
+    enrolment: &mut Enrolment,
+    alias: Option<&Alias>,
+    known: Option<Known>,
+) -> Result<PersonId, Problem> {
+    let person = enrolment.identity.person;
+    check_collision(known, enrolment.identity, seen)?;
+    if let Some(known) = known {
+        enrolment.change = known.version.wrapping_add(1);
+    }
+    if let Some(alias) = alias {
+        shares.put(alias.identity.person, alias, index)?;
+    }
+    shares.put(person, enrolment, index)?;
+    Ok(person)
 }
 
 /// Further bits of each person of a batch, as many as those of the id. Both are of a keyed hash, so nobody can choose them to collide.
