@@ -97,13 +97,13 @@ for ((n = 1; n <= rounds; n++)); do echo "$(batch json) $(batch codes)"; done >"
 echo "batches of 1,000: $(awk '{print $1}' "$work/batches" | median) codes/s as JSON, $(awk '{print $2}' "$work/batches" | median) codes/s compact"
 
 # Latency from the planned time, at half of what lookups reach, with 500 check-ins a second beside: with aggregator and engine on the same
-# cores, as the local deployment has them, and with the store away, as a node of a cluster has it.
+# cores, as the local deployment has them, and with the store away, as a node of a cluster has it. In turns with it, nginx's constant takes
+# the lookups instead, from the same generator beside the same check-ins: what the machine does to a server of the kind at that load.
 half=$(awk -v ours="$ours" 'BEGIN {print int(ours / 2)}')
-half_load() { # half_load <name> <port> <keys>
-  for ((n = 1; n <= rounds; n++)); do
-    "$built/loadtest" --ingest "http://127.0.0.1:$2" --secrets "$3/api-secrets" --lookups "$half" --check-ins 500 --seconds $((seconds * 2)) \
-      --ingest-only --json "$work/result.json" >"$work/load.out" 2>&1 || { tail -5 "$work/load.out"; exit 1; }
-    python3 - "$work/result.json" <<'PYTHON'
+load() { # load <keys> [argument...]: p50, p99 and p99.9 of lookups, then of check-ins
+  "$built/loadtest" --ingest http://127.0.0.1:28080 --secrets "$1/api-secrets" --lookups "$half" --check-ins 500 --seconds $((seconds * 2)) \
+    --ingest-only --json "$work/result.json" "${@:2}" >"$work/load.out" 2>&1 || { tail -5 "$work/load.out"; exit 1; }
+  python3 - "$work/result.json" <<'PYTHON'
 import json, sys
 result = json.load(open(sys.argv[1]))
 lookups = result["lookups"]
@@ -111,14 +111,24 @@ if set(lookups["statuses"]) != {"200"} or lookups["broken"]:
     sys.exit(f"lookups were refused or broke: {lookups['statuses']}, broken {lookups['broken']}")
 print(*(part["latency_from_planned_time_us"][q] / 1000 for part in (lookups, result["check_ins"]) for q in ("p50", "p99", "p999")))
 PYTHON
-  done >"$work/halves"
-  column() { awk -v k="$1" '{print $k}' "$work/halves" | median; }
-  printf 'at %d/s beside 500 check-ins/s, %-24s p50 %5.2f ms  p99 %5.2f ms  p99.9 %5.2f ms;  check-ins p50 %5.2f ms  p99 %6.2f ms (medians of %d)\n' \
-    "$half" "$1:" "$(column 1)" "$(column 2)" "$(column 3)" "$(column 4)" "$(column 5)" "$rounds"
 }
-half_load "the store beside" 28080 "$work/data/keys"
+half_load() { # half_load <name> <keys>
+  for ((n = 1; n <= rounds; n++)); do
+    load "$2" >>"$work/ours"
+    load "$2" --lookups-at http://127.0.0.1:28092 >>"$work/nginx_halves"
+  done
+  printf '\nat %d/s beside 500 check-ins/s, %s (medians of %d, ms)\n' "$half" "$1" "$rounds"
+  printf '%-16s %8s %8s %8s %16s %8s\n' "" p50 p99 p99.9 "check-ins p50" p99
+  for who in ours nginx_halves; do
+    column() { awk -v k="$1" '{print $k}' "$work/$who" | median; }
+    [ $who = ours ] && name=lookup || name="nginx constant"
+    printf '%-16s %8.2f %8.2f %8.2f %16.2f %8.2f\n' "$name" "$(column 1)" "$(column 2)" "$(column 3)" "$(column 4)" "$(column 5)"
+    rm "$work/$who"
+  done
+}
+half_load "the store beside" "$work/data/keys"
 kill "${pids[0]}"; wait "${pids[0]}" || true
 "$built/tongxing" up --data "$work/alone" --ingest-listen 127.0.0.1:28080 --query-listen 127.0.0.1:28081 --clickhouse-url http://127.0.0.1:9 \
   >"$work/up.log" 2>&1 &
 pids[0]=$!; wait_for http://127.0.0.1:28080/readyz "${pids[0]}"
-half_load "the store elsewhere" 28080 "$work/alone/keys"
+half_load "the store elsewhere" "$work/alone/keys"

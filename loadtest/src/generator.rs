@@ -26,6 +26,8 @@ pub struct LoadPlan {
     pub duration: Duration,
     /// Connections for each of the two.
     pub connections: usize,
+    /// Another server that takes the lookups, to be compared with ingest under the same check-ins.
+    pub lookups_at: Option<Endpoint>,
 }
 
 /// Live counters, for progress.
@@ -98,7 +100,8 @@ pub async fn run(
             duration: plan.duration,
             connections: plan.connections,
         };
-        let (endpoint, secret) = (ingest.clone(), secret.to_owned());
+        let endpoint = plan.lookups_at.as_ref().unwrap_or(ingest).clone();
+        let secret = secret.to_owned();
         let (mut traffic, live) = (traffic.fork(), Arc::clone(live));
         tasks.spawn_blocking(move || {
             let next_path = |path: &mut String| {

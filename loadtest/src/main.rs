@@ -41,6 +41,10 @@ struct Arguments {
     /// Lookups a second.
     #[arg(long, default_value_t = 5_000)]
     lookups: u32,
+    /// Send the lookups to another server, which is to answer every path, and the check-ins to ingest as before: what the same load
+    /// meets elsewhere on the same machine. Loopback only.
+    #[arg(long, value_name = "URL")]
+    lookups_at: Option<String>,
     /// Check-ins a second.
     #[arg(long, default_value_t = 1_000)]
     check_ins: u32,
@@ -87,6 +91,8 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<()> {
     let ingest = Endpoint::parse(&arguments.ingest)?;
     let query = Endpoint::parse(&arguments.query)?;
+    let lookups_at = arguments.lookups_at.as_deref();
+    let lookups_at = lookups_at.map(Endpoint::parse).transpose()?;
     let secret = |name: &str| {
         let path = arguments.secrets.join(name);
         let text =
@@ -127,6 +133,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         check_ins_per_second: arguments.check_ins,
         duration: Duration::from_secs(arguments.seconds),
         connections: usize::from(arguments.connections),
+        lookups_at,
     };
     let before = if arguments.ingest_only {
         verify::Counts::new()

@@ -170,6 +170,7 @@ async fn live(
             check_ins_per_second: options.check_ins,
             duration: left.min(STRETCH),
             connections: 16,
+            lookups_at: None,
         };
         generator::run(&plan, ingest, secret, traffic, &counters).await?;
     }

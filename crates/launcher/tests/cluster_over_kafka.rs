@@ -40,6 +40,7 @@ async fn inv1_whatever_is_killed_every_acknowledged_scan_is_counted_once() {
         check_ins_per_second: 300,
         duration: Duration::from_secs(if is_long() { 300 } else { 30 }),
         connections: 8,
+        lookups_at: None,
     };
     // The people were enrolled through one node and are scanned at the other.
     let (endpoint, secret) = (ingest.endpoint(), cluster.secret("synthetic-load"));

@@ -30,6 +30,7 @@ async fn inv2_no_lookup_and_no_check_in_fails_while_the_engine_is_killed_again_a
         check_ins_per_second: 50,
         duration: Duration::from_secs(if support::is_long() { 120 } else { 10 }),
         connections: 4,
+        lookups_at: None,
     };
     let (ingest, secret) = (place.ingest(), place.secret("synthetic-load"));
     let live = Arc::new(Live::default());
