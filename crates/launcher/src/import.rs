@@ -17,8 +17,8 @@ use crate::keys;
 
 /// How far the tool lets others go first, in steps of `nice`.
 pub const STANDS_BACK: u8 = 10;
-/// Lines sent at once.
-const BATCH_LINES: usize = 5000;
+/// Lines sent at once: as many as one request takes. The log syncs less often for the same lines.
+const BATCH_LINES: usize = ingest::bulk::MAX_ITEMS;
 /// Bytes sent at once; the line that passes them is the batch's last.
 const BATCH_BYTES: usize = 4 << 20;
 /// How often progress is shown.
