@@ -1,37 +1,22 @@
-//! Claim: compaction drops superseded records and nothing else, whoever reads meanwhile and wherever it is cut short.
+//! Claim: compaction drops superseded records and nothing else, whoever reads meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use event_log::local::LocalOptions;
-use event_log::{Cleanup, EventLog, LocalLog, Offset, Record, TopicConfig, partition_for};
+use event_log::{EventLog, LocalLog, Record};
 use rand::Rng;
-use support::{
-    PATIENCE, TOPIC, append, batches, files, next, open, open_with_report, options, read_all,
-    read_from, read_to, seeded, segment_files, size_of, wait_until,
+use support::compacting::{
+    SEGMENT_BYTES, active_base, append_mixed, compacted, everything_from, keyed, small, survivors,
 };
-
-const SEGMENT_BYTES: u64 = 2000;
-
-fn compacted(segment_bytes: u64, delete_retention: Duration) -> TopicConfig {
-    support::topic(1, Cleanup::Compact { delete_retention }, segment_bytes)
-}
-
-fn small() -> TopicConfig {
-    compacted(SEGMENT_BYTES, Duration::from_hours(1))
-}
-
-fn keyed(key: usize, number: usize, value_length: usize) -> Record {
-    let mut value = format!("{key}/{number}/").into_bytes();
-    value.resize(value_length.max(value.len()), b'.');
-    Record::keyed(format!("key-{key}"), value)
-}
+use support::{
+    PATIENCE, TOPIC, append, next, open, open_with_report, options, read_all, read_from, read_to,
+    seeded, segment_files, size_of, wait_until,
+};
 
 const fn tombstone(key: &'static str) -> Record {
     Record {
@@ -43,58 +28,6 @@ const fn tombstone(key: &'static str) -> Record {
 
 const fn bytes_of(text: &'static str) -> bytes::Bytes {
     bytes::Bytes::from_static(text.as_bytes())
-}
-
-/// Appends `count` records over `keys` keys, some of them seldom, one batch each.
-async fn append_mixed(
-    log: &LocalLog,
-    count: usize,
-    keys: u32,
-    value_length: usize,
-) -> Vec<(Offset, Record)> {
-    let mut records = Vec::new();
-    for number in 0..count {
-        let any = partition_for(number as u64, keys * keys);
-        let record = keyed(any.isqrt() as usize, number, value_length);
-        records.push((append(log, record.clone()).await, record));
-    }
-    records
-}
-
-/// What must be there after a compaction: the newest of each key, and what the active segment holds.
-fn survivors(records: &[(Offset, Record)], active_base: Offset) -> Vec<(Offset, Record)> {
-    let newest: HashMap<_, _> = records
-        .iter()
-        .map(|(offset, r)| (r.key.clone(), *offset))
-        .collect();
-    let survives = |offset: Offset, record: &Record| {
-        offset >= active_base || record.key.is_none() || newest[&record.key] == offset
-    };
-    records
-        .iter()
-        .filter(|(offset, record)| survives(*offset, record))
-        .cloned()
-        .collect()
-}
-
-fn active_base(folder: &Path) -> Offset {
-    segment_files(folder)
-        .last()
-        .unwrap()
-        .file_stem()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap()
-}
-
-async fn everything_from(log: &LocalLog, from: Offset) -> Vec<(Offset, Record)> {
-    let records = read_from(log, 0, from).await.unwrap();
-    records
-        .into_iter()
-        .map(|stored| (stored.offset, stored.record))
-        .collect()
 }
 
 #[tokio::test]
@@ -345,100 +278,6 @@ async fn a_compacted_log_opens_again_and_goes_on() {
         expected = survivors(&expected, active_base(folder.path()));
         assert_eq!(read_all(&log).await, expected, "round {round}");
     }
-}
-
-#[tokio::test]
-async fn an_unfinished_rewrite_is_removed_at_the_next_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let records = append_mixed(&open(folder.path(), &small()), 100, 7, 80).await;
-    let first = &segment_files(folder.path())[0];
-    let half = batches(first)[3].position as usize + 20;
-    fs::write(
-        first.with_extension("compacting"),
-        &fs::read(first).unwrap()[..half],
-    )
-    .unwrap();
-    let (log, report) = open_with_report(folder.path(), &small());
-    assert_eq!(report.cuts, []);
-    assert!(files(folder.path(), "compacting").is_empty());
-    assert_eq!(read_all(&log).await, records);
-    assert!(log.run_housekeeping().unwrap() > 0);
-    assert_eq!(
-        read_all(&log).await,
-        survivors(&records, active_base(folder.path()))
-    );
-}
-
-#[tokio::test]
-async fn superseded_segments_beside_their_rewrite_are_removed_at_the_next_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = open(folder.path(), &small());
-    append_mixed(&log, 200, 7, 80).await;
-    log.run_housekeeping().unwrap();
-    // What a first compaction has made small, the second puts together.
-    append_mixed(&log, 200, 7, 80).await;
-    let records = read_all(&log).await;
-    let originals: Vec<_> = segment_files(folder.path())
-        .into_iter()
-        .map(|file| (fs::read(&file).unwrap(), file))
-        .collect();
-    log.run_housekeeping().unwrap();
-    drop(log);
-    let rewritten = segment_files(folder.path());
-    let superseded: Vec<_> = originals
-        .iter()
-        .filter(|(_, file)| !rewritten.contains(file))
-        .collect();
-    assert!(superseded.len() > 3);
-    // The crash may have come after any number of them was removed.
-    for left in 0..=superseded.len() {
-        for (bytes, file) in &superseded[left..] {
-            fs::write(file, bytes).unwrap();
-        }
-        let (log, report) = open_with_report(folder.path(), &small());
-        assert_eq!(
-            (report.cuts, report.taken + report.segments),
-            (Vec::new(), rewritten.len())
-        );
-        assert_eq!(segment_files(folder.path()), rewritten);
-        assert_eq!(
-            read_all(&log).await,
-            survivors(&records, active_base(folder.path()))
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_crash_between_two_rewrites_leaves_a_log_that_compacts_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = open(folder.path(), &small());
-    // Half superseded, so that there is more than one rewrite.
-    for number in 0..150 {
-        append(
-            &log,
-            keyed(if number % 2 == 0 { 0 } else { number }, number, 80),
-        )
-        .await;
-    }
-    let records = read_all(&log).await;
-    let originals: Vec<_> = segment_files(folder.path())
-        .into_iter()
-        .map(|file| (fs::read(&file).unwrap(), file))
-        .collect();
-    log.run_housekeeping().unwrap();
-    drop(log);
-    let rewritten = segment_files(folder.path());
-    assert!(rewritten.len() > 3, "{rewritten:?}");
-    let last_rewrite = &rewritten[rewritten.len() - 2];
-    // As if the last rewrite had not taken its name yet.
-    for (bytes, file) in originals.iter().filter(|(_, file)| file >= last_rewrite) {
-        fs::write(file, bytes).unwrap();
-    }
-    let log = open(folder.path(), &small());
-    let kept = survivors(&records, active_base(folder.path()));
-    let found = read_all(&log).await;
-    assert!(kept.iter().all(|record| found.contains(record)));
-    assert!(found.iter().all(|record| records.contains(record)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

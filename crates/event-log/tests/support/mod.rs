@@ -2,6 +2,8 @@
 // Each test file uses its own share of this.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod compacting;
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
