@@ -19,7 +19,7 @@ use status_cache::feed::PERSONS;
 
 use super::facts::APPLY_WAIT;
 use crate::authority::{Caller, Right};
-use crate::bulk;
+use crate::bulk::{self, Import};
 use crate::forms::{PersonForm, Persons};
 use crate::problem::{self, Problem};
 use crate::service::Ingest;
@@ -46,13 +46,14 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let now = Timestamp::now();
     let read = |form: PersonForm<'_>| read_enrolment(ingest, form, caller, now);
     let breather = Breather::giving_way_every(READ);
-    let mut batch = bulk::read_import::<Persons, _>(headers, &body, breather, read)?;
-    let mut outcomes = Vec::with_capacity(batch.items.len());
-    let mut shares = Shares::new(ingest.partitions, batch.items.len());
-    let mut seen = Seen::with_capacity_and_hasher(batch.items.len(), RandomState::default());
+    let Import { shape, mut items } =
+        bulk::read_import::<Persons, _>(headers, &body, breather, read)?;
+    let mut outcomes = Vec::with_capacity(items.len());
+    let mut shares = Shares::new(ingest.partitions, items.len());
+    let mut seen = Seen::with_capacity_and_hasher(items.len(), RandomState::default());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
-    let mut known = known_each(ingest, &batch.items, now).into_iter();
-    for (index, read) in batch.items.iter_mut().enumerate() {
+    let mut known = known_each(ingest, &items, now).into_iter();
+    for (index, read) in items.iter_mut().enumerate() {
         breather.item();
         outcomes.push(match read {
             Ok((enrolment, alias)) => {
@@ -69,6 +70,8 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             Err(problem) => Err(problem.clone()),
         });
     }
+    // What is in the shares is not kept twice while the log works.
+    drop((items, seen));
     drop(turn);
     // An import that gave way has kept no room from check-ins until here.
     let _room = ingest.appends.admit(outcomes.len())?;
@@ -100,7 +103,7 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         .into_iter()
         .map(|outcome| outcome.map(|person| format!(r#"{{"person":"{person}"}}"#)))
         .collect();
-    Ok(bulk::respond(batch.shape, StatusCode::CREATED, outcomes))
+    Ok(bulk::respond(shape, StatusCode::CREATED, outcomes))
 }
 
 /// Puts an enrolment, and the alias before it, into its partition's share, unless its person is another's.
