@@ -98,6 +98,9 @@ it("draws the flow of the simulated day, in Chinese first", async () => {
   expect(await page.locator('[data-panel="1"] h2').textContent()).toBe("全部场所 人次");
   expect(await page.locator('[data-panel="5"] .series').getAttribute("data-points")).not.toBe("0");
   expect(await page.locator(".failed").count()).toBe(0);
+  const types = page.locator("section.barchart", { hasText: "场所类型" }).locator(".name");
+  await types.first().waitFor();
+  for (const type of await types.allTextContents()) expect(type).toMatch(/^\p{Script=Han}+$/u);
   await shot(page, "venue-flow-zh");
   expect(errors).toEqual([]);
   await page.close();
@@ -118,6 +121,9 @@ it("speaks English, and remembers it", async () => {
   await expect.poll(() => page.locator('[data-panel="1"] h2').textContent()).toBe("All venues: registrations");
   expect(await page.locator("html").getAttribute("lang")).toBe("en");
   expect(page.url()).toContain("lang=en");
+  const types = page.locator("section.barchart", { hasText: "venue type" }).locator(".name");
+  await types.first().waitFor();
+  for (const type of await types.allTextContents()) expect(type).toMatch(/^[a-z ]+$/);
   await shot(page, "venue-flow-en");
   await page.close();
 }, TIMEOUT);

@@ -1,3 +1,5 @@
+import { VENUE_TYPES } from "./venue_type";
+
 /** The console's two languages. Dashboards carry both in one text: 中文 first, English from the first Latin letter on. */
 export type Language = "zh" | "en";
 
@@ -31,6 +33,11 @@ export function half(text: string, language: Language): string {
   if (!match) return text;
   const [, chinese, english] = match;
   return (language === "zh" ? chinese : english)?.trim() ?? text;
+}
+
+/** A text of an answer as people read it: a venue type by its name, any other by the half that belongs to the language. */
+export function shown(text: string, language: Language): string {
+  return VENUE_TYPES[text]?.[language] ?? half(text, language);
 }
 
 /** The language asked for in the address, kept from the last visit, or the browser's. */

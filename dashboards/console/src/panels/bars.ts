@@ -1,6 +1,6 @@
 import type { Frame } from "../api";
 import { element } from "../dom";
-import { half, type Language } from "../language";
+import { shown, type Language } from "../language";
 
 /** Horizontal bars: a name and a figure each. */
 export function drawBars(frame: Frame, language: Language): HTMLElement {
@@ -13,7 +13,7 @@ export function drawBars(frame: Frame, language: Language): HTMLElement {
     return element(
       "li",
       {},
-      element("span", { class: "name" }, half(String(row[0] ?? ""), language)),
+      element("span", { class: "name" }, shown(String(row[0] ?? ""), language)),
       element("span", { class: "track" }, bar),
       element("span", { class: "number" }, format.format(value)),
     );

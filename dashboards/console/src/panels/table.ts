@@ -1,6 +1,6 @@
 import type { Frame } from "../api";
 import { element } from "../dom";
-import { half, type Language } from "../language";
+import { half, shown, type Language } from "../language";
 
 const isNumber = (type: string): boolean => /^(Nullable\()?(UInt|Int|Float|Decimal)/.test(type);
 
@@ -16,7 +16,7 @@ export function drawTable(frame: Frame, language: Language): HTMLElement {
       {},
       ...row.map((cell, index) => {
         const numeric = isNumber(frame.columns[index]?.type ?? "");
-        const text = cell === null || cell === "" ? "–" : numeric ? format.format(Number(cell)) : String(cell);
+        const text = cell === null || cell === "" ? "–" : numeric ? format.format(Number(cell)) : shown(String(cell), language);
         return element("td", numeric ? { class: "number" } : {}, text);
       }),
     ),
