@@ -142,6 +142,25 @@ it("draws every panel of every dashboard without a failure", async () => {
   }
 }, TIMEOUT);
 
+it("offers venues as soon as there are some, without being opened again", async () => {
+  if (!browser) throw new Error("Chromium did not start");
+  const page = await browser.newPage({ locale: "zh-CN" });
+  let asked = 0;
+  // The first answer is that of a day on which nobody has checked in yet.
+  await page.route("**/variables/venue", async (route) => {
+    asked += 1;
+    if (asked > 1) await route.continue();
+    else await route.fulfill({ json: { columns: [], rows: [] } });
+  });
+  await page.goto(`${origin}/?traffic=1`);
+  const venues = page.locator('select[name="venue"]');
+  await venues.waitFor();
+  expect(await venues.locator("option").count()).toBe(0);
+  await expect.poll(() => venues.locator("option").count(), { timeout: 30_000 }).toBeGreaterThan(0);
+  await expect.poll(() => figure(page, 3), { timeout: 30_000 }).toBeGreaterThan(0);
+  await page.close();
+}, TIMEOUT);
+
 it("works on a phone without scrolling sideways", async () => {
   const { page } = await openPage("?traffic=1", { width: 390, height: 844 });
   await expect.poll(() => figure(page, 1), { timeout: 30_000 }).toBeGreaterThan(0);

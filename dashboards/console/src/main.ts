@@ -174,8 +174,26 @@ async function open(): Promise<void> {
   }
 }
 
+/** Whether there was nothing to choose from: early in a day no venue has flow yet. */
+function lacksChoice(): boolean {
+  return [...controls.querySelectorAll("select")].some((list) => list.options.length === 0);
+}
+
+async function refresh(current: Dashboard, mine: number): Promise<void> {
+  if (lacksChoice()) {
+    try {
+      await drawControls(current, mine);
+    } catch {
+      // What the panels say of a service that is away is enough.
+    }
+    if (mine !== state) return;
+    remember();
+  }
+  await fill(current, mine);
+}
+
 setInterval(() => {
-  if (dashboard && !document.hidden) void fill(dashboard, state);
+  if (dashboard && !document.hidden) void refresh(dashboard, state);
 }, REFRESH_MS);
 
 let resized: ReturnType<typeof setTimeout> | undefined;
