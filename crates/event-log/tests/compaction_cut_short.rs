@@ -4,9 +4,16 @@
 mod support;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use support::compacting::{active_base, append_mixed, keyed, small, survivors};
 use support::{append, batches, files, open, open_with_report, read_all, segment_files};
+
+/// Every segment file with its bytes.
+fn contents(folder: &Path) -> Vec<(Vec<u8>, PathBuf)> {
+    let each = segment_files(folder).into_iter();
+    each.map(|file| (fs::read(&file).unwrap(), file)).collect()
+}
 
 #[tokio::test]
 async fn an_unfinished_rewrite_is_removed_at_the_next_start() {
@@ -39,10 +46,7 @@ async fn superseded_segments_beside_their_rewrite_are_removed_at_the_next_start(
     // What a first compaction has made small, the second puts together.
     append_mixed(&log, 200, 7, 80).await;
     let records = read_all(&log).await;
-    let originals: Vec<_> = segment_files(folder.path())
-        .into_iter()
-        .map(|file| (fs::read(&file).unwrap(), file))
-        .collect();
+    let originals = contents(folder.path());
     log.run_housekeeping().unwrap();
     drop(log);
     let rewritten = segment_files(folder.path());
@@ -82,10 +86,7 @@ async fn a_crash_between_two_rewrites_leaves_a_log_that_compacts_again() {
         .await;
     }
     let records = read_all(&log).await;
-    let originals: Vec<_> = segment_files(folder.path())
-        .into_iter()
-        .map(|file| (fs::read(&file).unwrap(), file))
-        .collect();
+    let originals = contents(folder.path());
     log.run_housekeeping().unwrap();
     drop(log);
     let rewritten = segment_files(folder.path());
