@@ -40,7 +40,7 @@ impl Aggregator {
     pub(crate) fn epoch(&self, partition: Partition) -> Epoch {
         self.assigned
             .get(&partition)
-            .map_or(Epoch(0), |assigned| assigned.epoch)
+            .map_or(Epoch::UNCLAIMED, |assigned| assigned.epoch)
     }
 
     /// Moves the group's position behind settled batches.

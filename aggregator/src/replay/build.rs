@@ -17,8 +17,6 @@ use crate::sealing::{CountedOnce, Decoded, count_once, decode};
 use crate::window::Window;
 use crate::{SCANS, dead_letters, recovery};
 
-/// Nobody claims the partitions of a database that is being built.
-const UNCLAIMED: Epoch = Epoch(0);
 /// Bytes read at a time.
 const READ_BYTES: usize = 16 << 20;
 
@@ -222,11 +220,12 @@ impl<'a> Builder<'a> {
 
 /// Inserts a batch. One that is refused for what it is goes in without the rows that are to blame.
 async fn insert(built: Store, batch: SealedBatch) -> Result<Stored, StoreError> {
-    let statement = insert_statement(batch.partition, UNCLAIMED);
+    // Nobody claims the partitions of a database that is being built.
+    let statement = insert_statement(batch.partition, Epoch::UNCLAIMED);
     let (refused, reason) = match built.insert(&statement, batch.rows()).await {
         Ok(()) => (HashSet::new(), String::new()),
         Err(StoreError::DataRefused(reason)) => {
-            let refused = recovery::insert_bisected(&built, &batch, UNCLAIMED).await?;
+            let refused = recovery::insert_bisected(&built, &batch, Epoch::UNCLAIMED).await?;
             slices::prove_and_repair(&built, &batch.slices).await?;
             (refused, reason)
         }

@@ -62,7 +62,7 @@ async fn fill(store: &Store) -> BTreeSet<Slice> {
         scan_rows::encode(&mut rows, place, &scan);
         slices.insert(Slice::of(0, scan.event_time));
     }
-    let statement = insert_statement(0, Epoch(0));
+    let statement = insert_statement(0, Epoch::UNCLAIMED);
     store.insert(&statement, rows.into()).await.unwrap();
     slices
 }

@@ -41,7 +41,7 @@ async fn an_insert_under_way_is_seen_under_its_partition_until_it_ends() {
         let store = engine.store(DATABASE);
         async move {
             store
-                .insert(&insert_statement(3, Epoch(0)), rows.into())
+                .insert(&insert_statement(3, Epoch::UNCLAIMED), rows.into())
                 .await
         }
     });

@@ -31,7 +31,7 @@ const ROLLUPS: [&str; 5] = [
 ];
 
 /// Migrations of this build.
-const MIGRATIONS: u32 = 8;
+const MIGRATIONS: u32 = 9;
 
 async fn engine_with_schema() -> (TempDir, Engine, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -184,7 +184,10 @@ async fn fill(store: &Store, random: &mut ChaCha8Rng) -> (Counted, BTreeSet<Slic
             }
         }
         store
-            .insert(&scan_rows::insert_statement(0, Epoch(0)), rows.into())
+            .insert(
+                &scan_rows::insert_statement(0, Epoch::UNCLAIMED),
+                rows.into(),
+            )
             .await
             .unwrap();
     }

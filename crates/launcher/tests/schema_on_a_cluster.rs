@@ -71,7 +71,7 @@ async fn every_statement_for_a_cluster_is_one_that_the_engine_reads() {
         let period = "toMonday(toDate(event_time))";
         statements.extend(retention::statements(&store, "scans", period, days));
     }
-    statements.push(insert_statement(3, Epoch(0)));
+    statements.push(insert_statement(3, Epoch::UNCLAIMED));
     for statement in statements {
         let sql = "SELECT formatQuery({statement:String})";
         let read = texts(&asking, sql, &[("statement", statement)]).await;
@@ -171,7 +171,7 @@ async fn fill(store: &Store) -> (Counted, BTreeSet<Slice>) {
             }
         }
         for (log_partition, rows) in (0..).zip(rows) {
-            let statement = insert_statement(log_partition, Epoch(0));
+            let statement = insert_statement(log_partition, Epoch::UNCLAIMED);
             store.insert(&statement, rows.into()).await.unwrap();
         }
     }

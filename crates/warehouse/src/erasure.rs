@@ -104,7 +104,7 @@ struct Whole {
 async fn rewrite(
     store: &Store,
     slice: Slice,
-    Epoch(epoch): Epoch,
+    epoch: Epoch,
     of_grids: &str,
 ) -> Result<(), StoreError> {
     let staging = staging_of(slice.log_partition);

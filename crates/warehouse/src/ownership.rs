@@ -2,8 +2,12 @@
 //!
 //! An aggregator can be stopped for a while, replaced, and continued, just before it sends an insert. So an insert carries the
 //! epoch under which its sender claimed the partition, as its `log_comment`, and a constraint of the raw table refuses one that
-//! is older than the newest claim. Together with the log's refusal of commits by former owners this leaves no moment in
+//! is not the newest claim's. Together with the log's refusal of commits by former owners this leaves no moment in
 //! which two can insert: an owner claims, then records a position in the log, then inserts.
+//!
+//! Claims take turns. A turn belongs to the claimant whose row of it the table `claims` met first: later rows of the same turn change
+//! nothing, however late they arrive. An insert passes if its turn is its sender's and the turn after it is nobody's. So at
+//! any moment one epoch of a partition passes, and a turn that was followed never passes again.
 //!
 //! - An insert that was checked before a claim is found running, or its rows are found in raw, by whoever claims.
 //! - An insert that is checked after a claim is refused.
@@ -11,18 +15,53 @@
 //! - A claim by a former owner makes the owner's next insert refused; the former owner's own next commit is refused, so it inserts
 //!   nothing, and the owner claims again.
 
+use std::fmt;
+
 use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::erasure;
 use crate::store::{Store, StoreError};
 
-/// The turn of one claim; a newer claim has a larger one.
+/// One claim of a log partition. A newer one has a larger turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Epoch(pub u64);
+pub struct Epoch {
+    turn: u64,
+    claimant: u64,
+}
+
+impl Epoch {
+    /// Nobody's: inserts under it pass where nobody has claimed.
+    pub const UNCLAIMED: Self = Self {
+        turn: 0,
+        claimant: 0,
+    };
+
+    /// The turn after some others, for a claimant that is unlike every other.
+    fn after(turn: u64) -> Self {
+        let (random, _) = Uuid::new_v4().as_u64_pair();
+        Self {
+            turn: turn + 1,
+            claimant: random.max(1),
+        }
+    }
+}
+
+/// As an insert states it.
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.turn, self.claimant)
+    }
+}
 
 #[derive(Deserialize)]
 struct Newest {
-    epoch: u64,
+    turn: u64,
+}
+
+#[derive(Deserialize)]
+struct Holder {
+    claimant: u64,
 }
 
 /// Claims a log partition: from now on inserts under earlier claims are refused.
@@ -30,22 +69,23 @@ struct Newest {
 /// On a cluster nothing is claimed, and nothing refused: see [`is_kept`].
 pub async fn claim(store: &Store, log_partition: u32) -> Result<Epoch, StoreError> {
     if !is_kept(store) {
-        return Ok(Epoch(0));
+        return Ok(Epoch::UNCLAIMED);
     }
     loop {
-        let newest = newest(store, log_partition).await?;
-        // The time makes epochs unlike, so that two that claim at once do not take each other's for their own.
-        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now_us = since_1970.map_or(0, |elapsed| elapsed.as_micros() as u64);
-        let epoch = Epoch(now_us.max(newest.0 + 1));
-        let Epoch(ours) = epoch;
+        let epoch = Epoch::after(newest(store, log_partition).await?);
+        let Epoch { turn, claimant } = epoch;
+        let place = format!("toUInt64({turn}) * 65536 + {log_partition}");
+        let taken_by = format!("joinGet('claims', 'claimant', {place})");
+        // The condition keeps most rows out that would change nothing; the table itself decides who is first.
         store
             .execute(&format!(
-                "INSERT INTO owners SELECT {log_partition}, {ours}
-                 WHERE {ours} > joinGet('owners', 'epoch', toUInt16({log_partition}))"
+                "INSERT INTO claims SELECT {place}, {log_partition}, {turn}, {claimant} WHERE {taken_by} = 0"
             ))
             .await?;
-        if self::newest(store, log_partition).await? == epoch {
+        let holder: Holder = store
+            .row(&format!("SELECT {taken_by} AS claimant"), &[])
+            .await?;
+        if holder.claimant == claimant {
             // What a former owner is rewriting is not swapped in any more.
             erasure::drop_staging(store, log_partition).await?;
             return Ok(epoch);
@@ -56,7 +96,7 @@ pub async fn claim(store: &Store, log_partition: u32) -> Result<Epoch, StoreErro
 /// Whether anybody has ever claimed a log partition here; nobody has in a store that no aggregator has written to. `true` also where
 /// no claims are [kept](is_kept), because it cannot be told there.
 pub async fn was_claimed(store: &Store, log_partition: u32) -> Result<bool, StoreError> {
-    Ok(!is_kept(store) || newest(store, log_partition).await? > Epoch(0))
+    Ok(!is_kept(store) || newest(store, log_partition).await? > 0)
 }
 
 /// Whether the store keeps claims. Several servers do not: an insert may meet one that does not know the newest claim. There a former
@@ -65,9 +105,13 @@ pub fn is_kept(store: &Store) -> bool {
     store.topology().cluster().is_none()
 }
 
-/// The newest claim of a log partition; zero where there is none.
-async fn newest(store: &Store, log_partition: u32) -> Result<Epoch, StoreError> {
-    let sql = format!("SELECT joinGet('owners', 'epoch', toUInt16({log_partition})) AS epoch");
+/// The newest turn of a log partition; zero where there is none. The claims of builds that know `owners` alone (migration 0008) count as
+/// turns.
+async fn newest(store: &Store, log_partition: u32) -> Result<u64, StoreError> {
+    let sql = format!(
+        "SELECT greatest((SELECT max(turn) FROM claims WHERE log_partition = {log_partition}),
+                         joinGet('owners', 'epoch', toUInt16({log_partition}))) AS turn"
+    );
     let newest: Newest = store.row(&sql, &[]).await?;
-    Ok(Epoch(newest.epoch))
+    Ok(newest.turn)
 }

@@ -14,7 +14,7 @@ use crate::topology::Topology;
 
 /// The statement that goes with [`encode`], for rows of one log partition, sent under a claim. It names the partition, so that
 /// [`running_inserts`] tells whose it is: a comment for one server, and a setting, which goes along to another server.
-pub fn insert_statement(log_partition: u32, Epoch(epoch): Epoch) -> String {
+pub fn insert_statement(log_partition: u32, epoch: Epoch) -> String {
     let mark = mark(log_partition);
     format!(
         "INSERT INTO scans /* {mark} */ SETTINGS log_comment = '{epoch} {mark}' FORMAT RowBinary"

@@ -38,7 +38,8 @@ const MIGRATIONS: &[Migration] = migrations![
     5 "0005_completeness",
     6 "0006_codecs_and_indices",
     7 "0007_rollup_codecs",
-    8 "0008_owners"
+    8 "0008_owners",
+    9 "0009_claims"
 ];
 
 /// Why the schema is not what this build needs.

@@ -7,7 +7,7 @@ use warehouse::Store;
 
 /// Tables that are no function of the log: marks of a running engine, who owns its partitions, up to when the statistics were
 /// complete at some moment.
-const LEFT_OUT: [&str; 3] = ["boot_marks", "completeness", "owners"];
+const LEFT_OUT: [&str; 4] = ["boot_marks", "claims", "completeness", "owners"];
 
 #[derive(Deserialize)]
 struct Table {
