@@ -1,11 +1,13 @@
 //! One segment file and the sparse index by which readers find their way into it.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 
 use crate::error::LogError;
 use crate::record::Offset;
@@ -116,10 +118,18 @@ impl Segment {
     /// Reads up to `length` durable bytes from `position`.
     pub(super) fn read_at(&self, position: u64, length: usize) -> Result<Vec<u8>, LogError> {
         let available = self.size().saturating_sub(position).min(length as u64) as usize;
-        let mut bytes = vec![0; available];
-        self.file
-            .read_exact_at(&mut bytes, position)
-            .map_err(LogError::io(format!("read {}", self.path.display())))?;
+        let failed = || LogError::io(format!("read {}", self.path.display()));
+        // Into memory that is not set to zero first.
+        let mut bytes = Vec::with_capacity(available);
+        while bytes.len() < available {
+            let place = position + bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), place) {
+                Ok(0) => return Err(failed()(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(failed()(error.into())),
+            }
+        }
+        bytes.truncate(available);
         Ok(bytes)
     }
 }
