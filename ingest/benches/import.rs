@@ -55,13 +55,16 @@ fn main() -> anyhow::Result<()> {
 
 fn read(headers: &HeaderMap, body: &Bytes, key: &PersonKey) -> anyhow::Result<Vec<Vec<u8>>> {
     let now = Timestamp::now();
-    let read = |form: PersonForm<'_>| form.into_enrolment(key, now);
+    let mut hashing = Persons::hashing(key, body);
+    let read = |form: PersonForm<'_>| form.into_draft(&mut hashing, now);
     let batch = bulk::read_import::<Persons, _>(headers, body, Breather::every(64), read)
         .map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
+    let hashes = hashing.finish();
     let mut records = Vec::with_capacity(batch.items.len());
     for item in batch.items {
-        let enrolment = item.map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
-        records.push(codec::encode(&enrolment)?);
+        let mut draft = item.map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
+        draft.complete(&hashes);
+        records.push(codec::encode(&draft.enrolment)?);
     }
     Ok(records)
 }

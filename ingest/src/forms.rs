@@ -12,7 +12,7 @@ pub use declaration::DeclarationForm;
 pub use document::DocumentForm;
 pub use fact::{FactForm, Facts};
 pub use named_person::NamedPerson;
-pub use person::{PersonForm, Persons};
+pub use person::{EnrolmentDraft, PersonForm, Persons};
 pub use scan::ScanForm;
 pub use text::Text;
 

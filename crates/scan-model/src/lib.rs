@@ -26,6 +26,7 @@ pub mod document;
 pub mod enrolment;
 pub mod fact;
 pub mod inspection;
+mod keyed_hash;
 pub mod mask;
 mod packing;
 pub mod person;

@@ -2,7 +2,8 @@
 
 use scan_model::enrolment::{Enrolment, Sex, Verification, normalise_name};
 use scan_model::mask::{MaskedName, MaskedPhone};
-use scan_model::{DocumentKind, Identity, PersonKey, Timestamp};
+use scan_model::person::{PendingHash, PendingIdentity, PersonHashes, PersonHashing};
+use scan_model::{DocumentKind, Identity, PersonId, PersonKey, Timestamp};
 use serde::Deserialize;
 
 use super::{DocumentForm, Text, check_residence};
@@ -81,20 +82,54 @@ impl Items for Persons {
     }
 }
 
-impl PersonForm<'_> {
-    /// The identity of the earlier document that this one renews (P1).
-    pub fn renewed(&self, key: &PersonKey, now: Timestamp) -> Result<Option<Identity>, Problem> {
-        let Some(renews) = &self.renews else {
-            return Ok(None);
-        };
-        let document = renews
-            .parse(now)
-            .map_err(|problem| problem.moved("document", "renews"))?;
-        Ok(Some(key.identify(&document)))
+impl Persons {
+    /// Hashing with room for the persons of a body, each of at least some 48 bytes.
+    pub fn hashing(key: &PersonKey, body: &[u8]) -> PersonHashing {
+        key.batch(body.len() / 48)
     }
+}
 
-    /// Validates the form and makes it a record without document number, name or phone (Y4).
-    pub fn into_enrolment(self, key: &PersonKey, now: Timestamp) -> Result<Enrolment, Problem> {
+/// An enrolment whose hashes are being computed.
+pub struct EnrolmentDraft {
+    /// The enrolment. Its identity and its hashes are nobody's until the draft is [complete](Self::complete).
+    pub enrolment: Enrolment,
+    identity: PendingIdentity,
+    name_hash: PendingHash,
+    phone_hash: Option<PendingHash>,
+    renewed: Option<PendingIdentity>,
+}
+
+impl EnrolmentDraft {
+    /// Fills in the hashes; answers the identity of the earlier document that this one renews (P1).
+    pub fn complete(&mut self, hashes: &PersonHashes) -> Option<Identity> {
+        self.enrolment.identity = hashes.identity(self.identity);
+        self.enrolment.name_hash = hashes.text(self.name_hash);
+        self.enrolment.phone_hash = self.phone_hash.map(|hash| hashes.text(hash));
+        self.renewed.map(|renewed| hashes.identity(renewed))
+    }
+}
+
+/// Stands where an identity is being computed.
+const PENDING: Identity = Identity {
+    person: PersonId(0),
+    check: 0,
+};
+
+impl PersonForm<'_> {
+    /// Validates the form and makes it a record without document number, name or phone (Y4), whose hashes are computed with others.
+    pub fn into_draft(
+        self,
+        hashing: &mut PersonHashing,
+        now: Timestamp,
+    ) -> Result<EnrolmentDraft, Problem> {
+        let renewed = match &self.renews {
+            Some(renews) => Some(
+                renews
+                    .parse(now)
+                    .map_err(|problem| problem.moved("document", "renews"))?,
+            ),
+            None => None,
+        };
         let document = self.document.parse(now)?;
         let name = MaskedName::of(self.name.as_ref())
             .map_err(|error| Problem::field("name", "name", error.to_string()))?;
@@ -133,19 +168,27 @@ impl PersonForm<'_> {
         } else {
             Verification::FaceChecked
         };
-        Ok(Enrolment {
-            identity: key.identify(&document),
-            verification: self.verification.unwrap_or(default_verification),
-            sex,
-            birth_year,
-            name,
-            phone,
-            name_hash: key.hash_text("name", &normalise_name(self.name.as_ref())),
-            phone_hash: normal_phone.map(|phone| key.hash_text("phone", &phone)),
-            residence: self.residence,
-            recorded_at: now,
-            synthetic: self.synthetic,
-            change: 1,
+        let name_hash = hashing.hash_text("name", &normalise_name(self.name.as_ref()));
+        let phone_hash = normal_phone.map(|phone| hashing.hash_text("phone", &phone));
+        Ok(EnrolmentDraft {
+            identity: hashing.identify(&document),
+            renewed: renewed.map(|renewed| hashing.identify(&renewed)),
+            name_hash,
+            phone_hash,
+            enrolment: Enrolment {
+                identity: PENDING,
+                verification: self.verification.unwrap_or(default_verification),
+                sex,
+                birth_year,
+                name,
+                phone,
+                name_hash: 0,
+                phone_hash: None,
+                residence: self.residence,
+                recorded_at: now,
+                synthetic: self.synthetic,
+                change: 1,
+            },
         })
     }
 }

@@ -12,6 +12,7 @@ use event_log::{Record, partition_for};
 use foldhash::fast::RandomState;
 use futures::future::join_all;
 use scan_model::codec::{self, WireRecord};
+use scan_model::person::PersonHashes;
 use scan_model::{Alias, Enrolment, Identity, PersonId, Timestamp};
 use scheduling::Breather;
 use status_cache::PersonStatus;
@@ -20,14 +21,14 @@ use status_cache::feed::PERSONS;
 use super::facts::APPLY_WAIT;
 use crate::authority::{Caller, Right};
 use crate::bulk::{self, Import};
-use crate::forms::{PersonForm, Persons};
+use crate::forms::{EnrolmentDraft, PersonForm, Persons};
 use crate::problem::{self, Problem};
 use crate::service::Ingest;
 
 /// Persons read, hashed and masked at a time, before lookups may go first: some 50 microseconds.
 const READ: u32 = 64;
-/// Persons looked up, or put into records, at a time, before lookups may go first: some 50 microseconds.
-const AT_A_TIME: u32 = 256;
+/// Persons looked up and put into records at a time, before lookups may go first: some 50 microseconds.
+const AT_A_TIME: u32 = 128;
 /// Persons whose memory is fetched together.
 const FETCHED: usize = 32;
 
@@ -44,34 +45,41 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let body = bulk::read_body(body).await?;
     let turn = ingest.imports.turn(body.len()).await;
     let now = Timestamp::now();
-    let read = |form: PersonForm<'_>| read_enrolment(ingest, form, caller, now);
+    let mut hashing = Persons::hashing(&ingest.config.person_key, &body);
+    let read = |form: PersonForm<'_>| {
+        Ok(Read {
+            draft: form.into_draft(&mut hashing, now)?,
+            alias: None,
+        })
+    };
     let breather = Breather::giving_way_every(READ);
     let Import { shape, mut items } =
         bulk::read_import::<Persons, _>(headers, &body, breather, read)?;
+    let hashes = hashing.finish();
     let mut outcomes = Vec::with_capacity(items.len());
     let mut shares = Shares::new(ingest.partitions, items.len());
     let mut seen = Seen::with_capacity_and_hasher(items.len(), RandomState::default());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
-    let mut known = known_each(ingest, &items, now).into_iter();
-    for (index, read) in items.iter_mut().enumerate() {
-        breather.item();
-        outcomes.push(match read {
-            Ok((enrolment, alias)) => {
-                let known = known.next().flatten();
-                share(
-                    &mut shares,
-                    &mut seen,
-                    index,
-                    enrolment,
-                    alias.as_deref(),
-                    known,
-                )
-            }
-            Err(problem) => Err(problem.clone()),
-        });
+    let mut known = Vec::with_capacity(FETCHED);
+    for items in items.chunks_mut(FETCHED) {
+        for item in &mut *items {
+            complete(ingest, item, &hashes, caller, now);
+        }
+        look_up(ingest, items, now, &mut known);
+        let mut known = known.iter().copied();
+        for item in &mut *items {
+            outcomes.push(match item {
+                Ok(read) => {
+                    let known = known.next().flatten();
+                    share(&mut shares, &mut seen, outcomes.len(), read, known)
+                }
+                Err(problem) => Err(problem.clone()),
+            });
+        }
+        breather.items(items.len() as u32);
     }
     // What is in the shares is not kept twice while the log works.
-    drop((items, seen));
+    drop((items, hashes, seen));
     drop(turn);
     // An import that gave way has kept no room from check-ins until here.
     let _room = ingest.appends.admit(outcomes.len())?;
@@ -111,17 +119,17 @@ fn share(
     shares: &mut Shares,
     seen: &mut Seen,
     index: usize,
-    enrolment: &mut Enrolment,
-    alias: Option<&Alias>,
+    Read { draft, alias }: &mut Read,
     known: Option<Known>,
 ) -> Result<PersonId, Problem> {
+    let enrolment = &mut draft.enrolment;
     let person = enrolment.identity.person;
     check_collision(known, enrolment.identity, seen)?;
     if let Some(known) = known {
         enrolment.change = known.version.wrapping_add(1);
     }
     if let Some(alias) = alias {
-        shares.put(alias.identity.person, alias, index)?;
+        shares.put(alias.identity.person, &**alias, index)?;
     }
     shares.put(person, enrolment, index)?;
     Ok(person)
@@ -209,9 +217,13 @@ impl Share {
     }
 }
 
-/// An item that was read, with the alias to be appended before it. The alias is apart, as few have one and a batch is to stay in the
-/// caches.
-type Read = (Enrolment, Option<Box<Alias>>);
+/// An item that was read.
+struct Read {
+    draft: EnrolmentDraft,
+    /// The alias to be appended before it, where its document renews another. It is apart, as few have one and a batch is to stay in the
+    /// caches.
+    alias: Option<Box<Alias>>,
+}
 
 /// What an import has to know of someone who is enrolled already.
 #[derive(Clone, Copy)]
@@ -220,46 +232,49 @@ struct Known {
     version: u16,
 }
 
-/// An item as an enrolment, with the alias to be appended before it where its document renews another.
-fn read_enrolment(
+/// Gives an item that was read its hashes, and the alias that goes before it; refuses it where there can be none.
+fn complete(
     ingest: &Ingest,
-    form: PersonForm<'_>,
+    item: &mut Result<Read, Problem>,
+    hashes: &PersonHashes,
     caller: &Caller,
     now: Timestamp,
-) -> Result<Read, Problem> {
-    let renewed = form.renewed(&ingest.config.person_key, now)?;
-    let mut enrolment = form.into_enrolment(&ingest.config.person_key, now)?;
-    enrolment.synthetic |= caller.synthetic;
-    let alias = match renewed {
-        Some(earlier) => renew(ingest, &mut enrolment, earlier, caller, now)?,
-        None => None,
+) {
+    let Ok(Read { draft, alias }) = item else {
+        return;
     };
+    let renewed = draft.complete(hashes);
+    let enrolment = &mut draft.enrolment;
+    enrolment.synthetic |= caller.synthetic;
+    match renewed.map(|earlier| renew(ingest, enrolment, earlier, caller, now)) {
+        Some(Ok(renewal)) => *alias = renewal,
+        Some(Err(problem)) => {
+            *item = Err(problem);
+            return;
+        }
+        None => {}
+    }
     // A renewed document is the earlier one's person.
     enrolment.identity = ingest.cache.resolve(enrolment.identity);
-    Ok((enrolment, alias))
 }
 
-/// What is known already of each person that was read, in order; fetched together, as a province of people lies in no cache.
-fn known_each(
+/// Finds what is known already of each person that was read, in order; fetched together, as a province of people lies in no cache.
+fn look_up(
     ingest: &Ingest,
-    read: &[Result<Read, Problem>],
+    items: &[Result<Read, Problem>],
     now: Timestamp,
-) -> Vec<Option<Known>> {
-    let persons = read.iter().flatten();
-    let persons: Vec<PersonId> = persons.map(|(read, _)| read.identity.person).collect();
-    let mut known = Vec::with_capacity(persons.len());
-    let mut breather = Breather::giving_way_every(AT_A_TIME);
-    for persons in persons.chunks(FETCHED) {
-        ingest.cache.get_each(persons, now, |status| {
-            known.push(status.map(
-                |PersonStatus {
-                     residue, version, ..
-                 }| Known { residue, version },
-            ));
-        });
-        breather.items(persons.len() as u32);
-    }
-    known
+    known: &mut Vec<Option<Known>>,
+) {
+    let read = items.iter().flatten();
+    let persons: Vec<PersonId> = read.map(|r| r.draft.enrolment.identity.person).collect();
+    known.clear();
+    ingest.cache.get_each(&persons, now, |status| {
+        known.push(status.map(
+            |PersonStatus {
+                 residue, version, ..
+             }| Known { residue, version },
+        ));
+    });
 }
 
 /// Makes an enrolment that of the person of an earlier document; answers the alias to be appended, where it is not known yet.
