@@ -1,7 +1,7 @@
 //! Keyed BLAKE3 of short texts: one by itself, or many together.
 //!
 //! A text of up to 64 bytes is a single compression, whose steps wait for one another. So a batch computes as many texts
-//! at a time as a vector register has lanes ([`compression`]), which takes a fifth of the time of one after the other. The `blake3` crate does the
+//! at a time as a vector register has lanes ([`compression`]), which takes half the time of one after the other. The `blake3` crate does the
 //! same within long inputs alone, and computes whatever a batch does not: longer texts, and all texts on processors without such registers.
 
 mod compression;
