@@ -15,6 +15,7 @@ pub mod quick;
 mod response;
 mod service;
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use scheduling::pace::Pace;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -75,9 +77,11 @@ pub async fn serve_front_line<Q: Quick>(
         })
         .collect::<io::Result<Vec<Core>>>()?;
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut pace = std::pin::pin!(keep_pace());
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
+            never = &mut pace => match never {},
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -142,6 +146,20 @@ fn hand_over(cores: &[Core], stream: TcpStream) {
     let _ = core.incoming.send(stream);
 }
 
+/// Has the cores' threads wake as they get most done.
+async fn keep_pace() -> Infallible {
+    let mut pace = Pace::default();
+    loop {
+        match pace.look() {
+            Ok(rest) => tokio::time::sleep(rest).await,
+            Err(error) => {
+                tracing::warn!(%error, "lookups wake as they began");
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
 /// What accepting says of one connection that went away is nothing; where the process has no more sockets, it waits for some.
 async fn wait_after(error: &io::Error) {
     let is_of_the_connection = matches!(
@@ -172,6 +190,7 @@ fn start_core<Q: Quick>(number: usize, service: Service<Q>) -> io::Result<Core> 
                 tracing::warn!(%error, "lookups wait for other threads' slices");
             }
             runtime.block_on(serve_connections(service, connections_in, counted));
+            scheduling::front_line::leave();
             let _ = end.send(());
         })?;
     Ok(Core {

@@ -6,9 +6,12 @@
 //! docs/decisions/0016 has what was measured.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use rustix::thread::gettid;
 
 /// How long one that gives way is off its core: with 50 to 100 microseconds of work between, it has a sixtieth of one.
 const PAUSE: Duration = Duration::from_millis(4);
@@ -24,12 +27,15 @@ const COUNTERS: usize = 64;
 struct Answered {
     lookups: AtomicU64,
     others: AtomicU64,
+    /// Who answers there, by the kernel's number; 0 for nobody.
+    thread: AtomicI32,
 }
 
 static ANSWERED: [Answered; COUNTERS] = [const {
     Answered {
         lookups: AtomicU64::new(0),
         others: AtomicU64::new(0),
+        thread: AtomicI32::new(0),
     }
 }; COUNTERS];
 
@@ -63,7 +69,17 @@ fn is_at_work(answered: u64) -> bool {
 /// The calling thread is the front line's on a core: it never sleeps to give way, and what it answers counts.
 pub fn join(core: usize) {
     CORE.set(Some(core));
+    let here = &ANSWERED[core % COUNTERS];
+    here.thread.store(gettid().as_raw_pid(), Ordering::Relaxed);
     IS_HERE.store(true, Ordering::Relaxed);
+}
+
+/// The calling thread answers no more.
+pub fn leave() {
+    if let Some(core) = CORE.take() {
+        let here = &ANSWERED[core % COUNTERS];
+        here.thread.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Counts a lookup that the calling thread of the front line has answered: work that nobody waits for leaves the cores to such.
@@ -82,8 +98,16 @@ pub fn answered_other() {
     }
 }
 
+/// Who has joined; of cores that share a counter, the last.
+pub(crate) fn threads() -> Vec<Pid> {
+    let numbers = ANSWERED
+        .iter()
+        .map(|core| core.thread.load(Ordering::Relaxed));
+    numbers.filter_map(Pid::from_raw).collect()
+}
+
 /// Lookups answered, and all requests.
-fn all_answered() -> (u64, u64) {
+pub(crate) fn all_answered() -> (u64, u64) {
     ANSWERED.iter().fold((0, 0), |(lookups, all), core| {
         let here = core.lookups.load(Ordering::Relaxed);
         let others = core.others.load(Ordering::Relaxed);
@@ -99,23 +123,28 @@ fn all_answered() -> (u64, u64) {
 /// The thread sleeps for four milliseconds where the front line has answered lookups since the thread last gave way; otherwise, and on the
 /// front line itself, it [breathes](crate::breathe). Not to be called where others wait for the caller, such as with a lock held.
 pub fn give_way() {
-    if let Some(pause) = pause() {
-        thread::sleep(pause);
+    let (lookups, all) = all_answered();
+    let is_at_work = is_at_work(all);
+    if is_to_pause(lookups) {
+        thread::sleep(PAUSE);
+    } else if is_at_work {
+        thread::yield_now();
     }
 }
 
-/// How long a task that gives way is to sleep without its thread, where other tasks share that; where it need not, this has
-/// [breathed](crate::breathe).
+/// How long a task that gives way is to sleep without its thread. That has [breathed](crate::breathe) in any case: the thread's next
+/// task may take as long.
 pub fn pause() -> Option<Duration> {
     let (lookups, all) = all_answered();
-    let is_at_work = is_at_work(all);
-    if GAVE_WAY_AT.replace(lookups) != lookups && CORE.get().is_none() {
-        return Some(PAUSE);
-    }
-    if is_at_work {
+    if is_at_work(all) {
         thread::yield_now();
     }
-    None
+    is_to_pause(lookups).then_some(PAUSE)
+}
+
+/// Whether lookups were answered since the calling thread last gave way, and it is not the front line's.
+fn is_to_pause(lookups: u64) -> bool {
+    GAVE_WAY_AT.replace(lookups) != lookups && CORE.get().is_none()
 }
 
 /// Yields the core, except beside a front line of this process that has answered nothing lately: where nobody is to go first, each

@@ -5,38 +5,14 @@
 //! privilege; docs/decisions/0016 has what that changes. Threads inherit what their creator has said.
 
 pub mod front_line;
+pub mod pace;
+mod wakes;
 
 use std::io;
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// The shortest slice that Linux takes: it clamps them to 0.1 to 100 ms (kernel/sched, from 6.12 on).
-const SHORTEST_SLICE_NANOS: u64 = 100_000;
-
-/// Asks for short slices for the calling thread: when it wakes it goes before threads of longer ones that had their share,
-/// and it gives way sooner. Its share stays the same. Kernels before Linux 6.12 take no notice.
-///
-/// # Errors
-/// Where a sandbox forbids it.
-pub fn wake_promptly() -> io::Result<()> {
-    let attributes = libc::sched_attr {
-        size: size_of::<libc::sched_attr>() as u32,
-        sched_policy: libc::SCHED_OTHER as u32,
-        sched_flags: 0,
-        sched_nice: getpriority_process(None)?,
-        sched_priority: 0,
-        sched_runtime: SHORTEST_SLICE_NANOS,
-        sched_deadline: 0,
-        sched_period: 0,
-    };
-    // SAFETY: the kernel reads `size` bytes of the structure, which outlives the call, and writes nothing.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
+pub use crate::wakes::wake_promptly;
 
 /// Lets the calling thread stand back behind others by so many steps of `nice(1)`: where a core is wanted by more than one, each
 /// step leaves it a fifth less. A thread that stood back cannot come forward again.
@@ -102,13 +78,6 @@ impl Breather {
 mod tests {
     use super::*;
 
-    /// Something of the calling thread as the kernel shows it.
-    fn shown(name: &str) -> Option<String> {
-        let text = std::fs::read_to_string("/proc/thread-self/sched").ok()?;
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        Some(line.rsplit(':').next()?.trim().to_owned())
-    }
-
     #[test]
     fn a_thread_that_stands_back_leaves_the_others_where_they_are() {
         let before = getpriority_process(None).unwrap();
@@ -119,20 +88,5 @@ mod tests {
         });
         assert_eq!(other.join().unwrap(), (before + 7).min(19));
         assert_eq!(getpriority_process(None).unwrap(), before);
-    }
-
-    #[test]
-    fn a_thread_that_wakes_promptly_keeps_its_priority() {
-        let thread = std::thread::spawn(|| {
-            stand_back(2).unwrap();
-            let before = (getpriority_process(None).unwrap(), shown("prio"));
-            wake_promptly().unwrap();
-            assert_eq!(before, (getpriority_process(None).unwrap(), shown("prio")));
-            shown("se.slice")
-        });
-        // Kernels show it from 6.12 on, where they are built to show such things.
-        if let Some(slice) = thread.join().unwrap() {
-            assert_eq!(slice, SHORTEST_SLICE_NANOS.to_string());
-        }
     }
 }
