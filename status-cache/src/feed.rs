@@ -1,6 +1,7 @@
 //! Keeps a cache at the end of the log: one task a partition of `persons`, `facts` and `code-revocations`.
 
 mod change;
+mod threads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::change::Change;
+use self::threads::Threads;
 use crate::cache::{Applied, StatusCache};
 use crate::positions::{LogPosition, Positions, StatusTopic};
 use crate::table::TableFull;
@@ -78,6 +80,9 @@ pub enum FeedError {
         /// The versions.
         source: CodecError,
     },
+    /// The system has no threads for it.
+    #[error("threads of the status feed: {0}")]
+    Threads(#[source] std::io::Error),
     /// More persons than configured.
     #[error(transparent)]
     Full(#[from] TableFull),
@@ -97,6 +102,8 @@ pub struct Feed {
     known_until_ms: Arc<AtomicI64>,
     failure: watch::Receiver<Option<String>>,
     tasks: JoinSet<()>,
+    /// Where the tasks run.
+    _threads: Threads,
 }
 
 impl Feed {
@@ -107,6 +114,8 @@ impl Feed {
         cache: Arc<StatusCache>,
         from: &Coverage,
     ) -> Result<Self, FeedError> {
+        let threads = Threads::start().map_err(FeedError::Threads)?;
+        let runtime = threads.handle();
         let mut progress = HashMap::new();
         let mut tasks = JoinSet::new();
         let (failed, failure) = watch::channel(None);
@@ -126,39 +135,43 @@ impl Feed {
                 });
                 progress.insert(key, Arc::clone(&here));
                 let (log, cache, failed) = (Arc::clone(&log), Arc::clone(&cache), failed.clone());
-                tasks.spawn(async move {
+                let following = async move {
                     if let Err(error) = follow(&log, &cache, topic, partition, start, &here).await {
                         let topic = topic.name();
                         tracing::error!(%error, topic, partition, "status feed stopped");
                         failed.send_replace(Some(error.to_string()));
                     }
-                });
+                };
+                tasks.spawn_on(following, runtime);
             }
         }
         let progress = Arc::new(progress);
         let known_until_ms = Arc::new(AtomicI64::new(known_until_ms(&progress)));
         let (glanced, glance_at) = (Arc::clone(&known_until_ms), Arc::clone(&progress));
-        tasks.spawn(async move {
+        let glancing = async move {
             let mut glances = tokio::time::interval(GLANCE);
             glances.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 glances.tick().await;
                 glanced.store(self::known_until_ms(&glance_at), Ordering::Relaxed);
             }
-        });
+        };
+        tasks.spawn_on(glancing, runtime);
         let sweeper = Arc::clone(&cache);
-        tasks.spawn(async move {
+        let sweeping = async move {
             let mut hourly = tokio::time::interval(Duration::from_secs(3600));
             loop {
                 hourly.tick().await;
                 sweeper.sweep_due(Timestamp::now());
             }
-        });
+        };
+        tasks.spawn_on(sweeping, runtime);
         Ok(Self {
             progress,
             known_until_ms,
             failure,
             tasks,
+            _threads: threads,
         })
     }
 

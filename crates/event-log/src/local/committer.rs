@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use scheduling::Breather;
 use tokio::sync::oneshot;
 
 use super::LocalOptions;
@@ -18,6 +19,9 @@ use super::writeback;
 use crate::Appended;
 use crate::error::LogError;
 use crate::record::Record;
+
+/// Bytes written between two places where others may go first: far more than a group of check-ins has.
+const BREATH: u32 = 64 << 10;
 
 type Answer = oneshot::Sender<Result<Appended, LogError>>;
 
@@ -176,7 +180,10 @@ fn commit_group(group: Vec<Waiting>) -> Option<String> {
             .push(waiting);
     }
     let mut written = Vec::new();
+    let mut breather = Breather::every(BREATH);
     for waiting in by_partition.into_values() {
+        let bytes: usize = waiting.iter().map(|waiting| waiting.bytes).sum();
+        breather.items(u32::try_from(bytes).unwrap_or(u32::MAX));
         match write_partition(waiting) {
             Ok(batches) => written.push(batches),
             Err(Some(reason)) => return Some(reason),

@@ -23,7 +23,7 @@ use crate::record::Offset;
 /// A partition is rewritten once this share of its closed records has been superseded.
 const WORTHWHILE: f64 = 0.3;
 /// Records of a bucket between two breaths.
-const BREATH: u32 = 500;
+const BREATH: u32 = 250;
 
 /// What the last look at a partition found. It outlives the process beside the segments, so that a start is not followed by
 /// another look at all of them.
