@@ -20,6 +20,9 @@ use crate::generator::{Live, Measured};
 
 /// How long answers may take after the last planned moment.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What planned moments are multiples of: more requests than 20,000 a second come together, as those of many clients do, and the
+/// generator does not wake for each.
+const GRAIN: Duration = Duration::from_micros(50);
 /// Answers that are taken up before the clock is looked at again.
 const EVENTS: usize = 64;
 
@@ -116,7 +119,9 @@ impl Sender<'_> {
     /// The moment that the next request is planned for; nothing after the last.
     fn next_planned(&self) -> Option<Instant> {
         let after = Duration::from_secs_f64(self.sent as f64 / f64::from(self.pace.per_second));
-        (after < self.pace.duration).then(|| self.start + after)
+        let grain = GRAIN.as_secs_f64();
+        let planned = GRAIN.mul_f64((after.as_secs_f64() / grain).floor());
+        (after < self.pace.duration).then(|| self.start + planned)
     }
 
     fn run(&mut self, next_path: &mut impl FnMut(&mut String)) -> Result<()> {
