@@ -67,6 +67,7 @@ printf '\n%-16s %14s %26s\n' "" "median a second" "lookup to it, of rounds"
 for ((k = 0; k < 5; k++)); do
   rate=$(awk -v k=$((k + 1)) '{print $k}' "$work/rounds" | median)
   ratio=$(awk -v k=$((k + 1)) '{print $1 / $k}' "$work/rounds" | median)
+  [ $k -gt 0 ] || ours=$rate
   printf '%-16s %14.0f %26.2f\n' "${names[$k]}" "$rate" "$ratio"
 done
 echo "($(stat -c %s "$work/answer.json") bytes of answer, $connections connections, $(nproc) cores shared with the generator)"
@@ -95,7 +96,7 @@ batch() { # batch <form>: codes a second
 for ((n = 1; n <= rounds; n++)); do echo "$(batch json) $(batch codes)"; done >"$work/batches"
 echo "batches of 1,000: $(awk '{print $1}' "$work/batches" | median) codes/s as JSON, $(awk '{print $2}' "$work/batches" | median) codes/s compact"
 
-# Latency from the planned time, at half of what lookups reach from the same generator, with 500 check-ins a second beside: with aggregator
+# Latency from the planned time, at half of what lookups reach from clients that never rest and of what they reach from the same generator, with 500 check-ins a second beside: with aggregator
 # and engine on the same cores, as the local deployment has them, and with the store away, as a node of a cluster has it. In turns
 # with it, nginx's constant takes the lookups instead, from the same generator beside the same check-ins: what the machine does to a
 # server of the kind at that load.
@@ -117,14 +118,17 @@ print(*(part["latency_from_planned_time_us"][q] / 1000 for part in (lookups, res
 PYTHON
 }
 half_load() { # half_load <name> <keys>
-  local most half
-  most=$(for ((n = 1; n <= rounds; n++)); do reached "$2"; done | median)
-  half=$(awk -v most="$most" 'BEGIN {print int(most / 2)}')
+  half_of "$ours" "what wrk reaches alone" "$@"
+  half_of "$(for ((n = 1; n <= rounds; n++)); do reached "$2"; done | median)" "what this generator reaches beside the same" "$@"
+}
+half_of() { # half_of <lookups a second> <what they are> <name> <keys>
+  local half
+  half=$(awk -v most="$1" 'BEGIN {print int(most / 2)}')
   for ((n = 1; n <= rounds; n++)); do
-    load "$2" "$half" >>"$work/ours"
-    load "$2" "$half" --lookups-at http://127.0.0.1:28092 >>"$work/nginx_halves"
+    load "$4" "$half" >>"$work/ours"
+    load "$4" "$half" --lookups-at http://127.0.0.1:28092 >>"$work/nginx_halves"
   done
-  printf '\nat %d/s, half of what this generator reaches, beside 500 check-ins/s, %s (medians of %d, ms)\n' "$half" "$1" "$rounds"
+  printf '\nat %d/s, half of %s, beside 500 check-ins/s, %s (medians of %d, ms)\n' "$half" "$2" "$3" "$rounds"
   printf '%-16s %8s %8s %8s %16s %8s\n' "" p50 p99 p99.9 "check-ins p50" p99
   for who in ours nginx_halves; do
     column() { awk -v k="$1" '{print $k}' "$work/$who" | median; }

@@ -119,8 +119,8 @@ impl Sender<'_> {
     /// The moment that the next request is planned for; nothing after the last.
     fn next_planned(&self) -> Option<Instant> {
         let after = Duration::from_secs_f64(self.sent as f64 / f64::from(self.pace.per_second));
-        let grain = GRAIN.as_secs_f64();
-        let planned = GRAIN.mul_f64((after.as_secs_f64() / grain).floor());
+        let behind_grain = (after.as_nanos() % GRAIN.as_nanos()) as u64;
+        let planned = after.saturating_sub(Duration::from_nanos(behind_grain));
         (after < self.pace.duration).then(|| self.start + planned)
     }
 

@@ -1,6 +1,7 @@
 //! Keeps a cache at the end of the log: one task a partition of `persons`, `facts` and `code-revocations`.
 
 mod change;
+mod error;
 mod threads;
 
 use std::collections::HashMap;
@@ -16,10 +17,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::change::Change;
+pub use self::error::FeedError;
 use self::threads::Threads;
 use crate::cache::{Applied, StatusCache};
 use crate::positions::{LogPosition, Positions, StatusTopic};
-use crate::table::TableFull;
 
 /// The topic of enrolments.
 pub const PERSONS: &str = StatusTopic::Persons.name();
@@ -60,32 +61,6 @@ impl Default for Coverage {
             known_until: Timestamp(0),
         }
     }
-}
-
-/// Why following the log had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    /// The log refused.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// A record of a newer build: upgrade this node (INV-10).
-    #[error("{topic}/{partition} offset {offset}: {source}")]
-    NewerVersion {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: Partition,
-        /// The record's offset.
-        offset: Offset,
-        /// The versions.
-        source: CodecError,
-    },
-    /// The system has no threads for it.
-    #[error("threads of the status feed: {0}")]
-    Threads(#[source] std::io::Error),
-    /// More persons than configured.
-    #[error(transparent)]
-    Full(#[from] TableFull),
 }
 
 /// One partition's progress.

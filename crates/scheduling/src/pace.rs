@@ -4,7 +4,7 @@
 //! on the same cores and with all it can ask at once, each wake costs the client its core after some three requests, and both pay
 //! for the change. Threads that wait [in turn](Wakes::InTurn) then find more to do at once, and all get more done. Beside long work of
 //! others, however, they would wait for milliseconds, and get less done. No rule tells these apart from outside, so a [`Chooser`] tries: it
-//! looks at what is answered meanwhile, and stays with turns only for as long as they bring more. docs/decisions/0016 has what
+//! looks at what is answered meanwhile, and stays with turns only for as long as they bring more. docs/decisions/0015 has what
 //! was measured.
 
 use std::time::{Duration, Instant};
@@ -192,8 +192,20 @@ impl Pace {
     /// Looks at what was answered since the last time, and answers when to look again.
     ///
     /// # Errors
-    /// Where a sandbox forbids to say how threads wake, or the kernel does not tell their time: there is no use in looking again.
+    /// Where a sandbox forbids to say how threads wake, or the kernel does not tell their time: there is no use in looking again. The
+    /// threads wake promptly then, as far as that can be said.
     pub fn look(&mut self) -> std::io::Result<Duration> {
+        let rest = self.look_and_choose();
+        if rest.is_err() {
+            for thread in front_line::threads() {
+                // The error that is answered tells of it.
+                let _ = wakes::set(Some(thread), Wakes::Promptly);
+            }
+        }
+        rest
+    }
+
+    fn look_and_choose(&mut self) -> std::io::Result<Duration> {
         let at = Instant::now();
         let (_, answered) = front_line::all_answered();
         let new = answered.wrapping_sub(self.answered);
