@@ -119,7 +119,7 @@ PYTHON
 }
 half_load() { # half_load <name> <keys>
   half_of "$ours" "what wrk reaches alone" "$@"
-  half_of "$(for ((n = 1; n <= rounds; n++)); do reached "$2"; done | median)" "what this generator reaches beside the same" "$@"
+  half_of "$(for ((n = 1; n <= rounds; n++)); do reached "$2"; done | median)" "what this generator reaches so" "$@"
 }
 half_of() { # half_of <lookups a second> <what they are> <name> <keys>
   local half
