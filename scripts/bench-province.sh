@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A whole province through the front door: import of every person and of facts about 2 % of them, memory of the whole process, lookups
-# at 20,000 a second while nothing else happens, while a snapshot is written and while persons are imported again, and the
+# at 20,000 a second while persons are imported again and while a snapshot is written, each in turns with quiet phases, and the
 # restart from the snapshot with the page cache dropped. Lookups are of 20,000 further people, from the planned time.
 #
-# usage: bench-province.sh [local|kafka] [persons] [lookups a second] [seconds a phase]
-#        (local, 126,012,510, 20,000 and 10 by default; that takes some 20 GB of disk, 6 GB of memory and 10 minutes)
+# usage: bench-province.sh [local|kafka] [persons] [lookups a second] [seconds a phase] [pairs of phases]
+#        (local, 126,012,510, 20,000, 10 and 5 by default; that takes some 20 GB of disk, 6 GB of memory and 15 minutes)
 #
 # local runs `tongxing up` without its store, kafka `tongxing ingest` and one broker. The node is told how many persons to expect;
 # TONGXING_PERSONS_EXPECTED=0 has it grow in steps.
@@ -15,6 +15,7 @@ log=${1:-local}
 persons=${2:-126012510}
 rate=${3:-20000}
 seconds=${4:-10}
+rounds=${5:-5}
 [ "$log" = local ] || [ "$log" = kafka ] || { echo "the first argument must be local or kafka, not $log"; exit 1; }
 [ -n "${TONGXING_BENCH_BUILT:-}" ] ||
   cargo build --release --locked --package launcher --package loadtest --bin tongxing --bin loadtest --bin province
@@ -67,20 +68,28 @@ import() { # import <kind> <secret> <first> <persons>: from a pipe, so that the 
   "$built/tongxing" import "$1" "$work/$1.csv" --ingest-url $url --secret-file "$keys/api-secrets/$2" >"$work/import.log" 2>&1 ||
     { tail -5 "$work/import.log"; exit 1; }
 }
-lookups() { # lookups <name>: p50, p99 and p99.9 in milliseconds, and the ratio of p99 to that of the first phase
+lookups() { # lookups <phase>: p50, p99 and p99.9 in milliseconds; compare takes them from the file of this phase
   "$built/loadtest" --ingest $url --secrets "$keys/api-secrets" --lookups "$rate" --check-ins 0 --seconds "$seconds" --ingest-only \
     --json "$work/result.json" >"$work/load.log" 2>&1 || { tail -5 "$work/load.log"; exit 1; }
-  python3 - "$work/result.json" "$1" "$work/quiet" <<'PYTHON'
-import json, os, sys
+  python3 - "$work/result.json" "$1" "$work/phase.$1" <<'PYTHON'
+import json, sys
 result = json.load(open(sys.argv[1]))["lookups"]
 if set(result["statuses"]) != {"200"} or result["broken"]:
     sys.exit(f"lookups were refused or broke: {result['statuses']}, broken {result['broken']}")
 p50, p99, p999 = (result["latency_from_planned_time_us"][q] / 1000 for q in ("p50", "p99", "p999"))
-if not os.path.exists(sys.argv[3]):
-    open(sys.argv[3], "w").write(str(p99))
-quiet = float(open(sys.argv[3]).read())
-print(f"lookups, {sys.argv[2]:<38} {result['per_second']:6.0f}/s  p50 {p50:5.2f} ms  p99 {p99:5.2f} ms ({p99 / quiet:.1f})  p99.9 {p999:5.2f} ms")
+open(sys.argv[3], "a").write(f"{p50} {p99} {p999}\n")
+print(f"lookups, {sys.argv[2]:<10} {result['per_second']:6.0f}/s  p50 {p50:5.2f} ms  p99 {p99:5.2f} ms  p99.9 {p999:5.2f} ms", flush=True)
 PYTHON
+}
+compare() { # compare <phase>: its p99 beside that of the quiet phases it took turns with, which are used up
+  python3 - "$1" "$work/phase.$1" "$work/phase.quiet" <<'PYTHON'
+import statistics, sys
+busy, quiet = ([float(line.split()[1]) for line in open(path)] for path in sys.argv[2:])
+ratios = sorted(b / q for b, q in zip(busy, quiet))
+print(f"{sys.argv[1]}: median p99 {statistics.median(busy):.2f} ms, quiet {statistics.median(quiet):.2f} ms;"
+      f" p99 changes by a factor of {statistics.median(ratios):.2f} (median of {len(ratios)} pairs, {ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)
+PYTHON
+  rm -f "$work/phase.quiet" "$work/phase.$1"
 }
 
 start 86400
@@ -93,20 +102,30 @@ import facts health-feed 0 "$persons"
 read -r of holders < <(known)
 awk -v n="$holders" -v a="$began" -v b="$(date +%s.%N)" 'BEGIN {printf "import: %d facts in %.0f s, %.0f/s, in the order of their lines\n", n, b - a, n / (b - a)}'
 echo "$of persons, $holders with facts; the whole process takes $(resident)"
-lookups "warming up" >/dev/null; rm -f "$work/quiet"
-lookups "nothing else happening"
-lookups "nothing else happening, again"
-again=$((seconds * 500000 < persons ? seconds * 500000 : persons))
-import persons identity-service 0 $again & importing=$!
-lookups "while $again persons are imported"
-wait $importing
+again=$((seconds * 600000 < persons ? seconds * 600000 : persons))
+lookups warming >/dev/null
+for _ in $(seq "$rounds"); do
+  lookups quiet
+  import persons identity-service 0 "$again" & importing=$!
+  sleep 1
+  lookups importing
+  kill -0 $importing 2>/dev/null || echo "(the import was complete before the lookups were)"
+  wait $importing
+  sleep 2
+done
+compare importing
 end
 # Nothing of the node's is left in the page cache.
 find "$work/data" -type f -exec dd if={} iflag=nocache count=0 status=none \;
-start 60
+start 30
 echo "restart from a snapshot of $(stat -c %s "$snapshot" | awk '{printf "%.2f GB", $1 / 1e9}'), with nothing in the page cache: ready after $took s; $(known | cut -d' ' -f1) persons; the whole process takes $(resident)"
-until [ -e "$writing" ]; do sleep 0.1; done
-lookups "while a snapshot is written"
-[ -e "$writing" ] || echo "(the snapshot was complete before the lookups were)"
-while [ -e "$writing" ]; do sleep 0.1; done
-lookups "nothing else happening, at last"
+lookups warming >/dev/null
+for _ in $(seq "$rounds"); do
+  while [ -e "$writing" ]; do sleep 0.1; done
+  sleep 1
+  lookups quiet
+  until [ -e "$writing" ]; do sleep 0.1; done
+  lookups snapshot
+  [ -e "$writing" ] || echo "(the snapshot was complete before the lookups were)"
+done
+compare snapshot
