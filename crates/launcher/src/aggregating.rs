@@ -9,6 +9,10 @@ use tokio::sync::watch;
 use warehouse::schema::SchemaError;
 use warehouse::{Store, retention, schema};
 
+/// How long to wait for a store that is away: doubled from try to try.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LAST_DELAY: Duration = Duration::from_secs(1);
+
 /// Waits for the store, brings the schema up to date, then aggregates until stopped. The database is to be of this person key's
 /// fingerprint, and to keep rows for so long.
 pub async fn aggregate(
@@ -19,6 +23,7 @@ pub async fn aggregate(
     stopped: watch::Receiver<bool>,
 ) {
     let is_stopped = |stopped: &watch::Receiver<bool>| *stopped.borrow();
+    let mut delay = FIRST_DELAY;
     loop {
         match prepare(&store, of_database).await {
             Ok(()) => break,
@@ -28,7 +33,8 @@ pub async fn aggregate(
         if is_stopped(&stopped) {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(LAST_DELAY);
     }
     let names = tokio::spawn(aggregator::names::follow_sites(
         Arc::clone(&log),

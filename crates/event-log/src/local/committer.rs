@@ -182,9 +182,7 @@ fn commit_group(group: Vec<Waiting>) -> Option<String> {
     let mut written = Vec::new();
     let mut breather = Breather::every(BREATH);
     for waiting in by_partition.into_values() {
-        let bytes: usize = waiting.iter().map(|waiting| waiting.bytes).sum();
-        breather.items(u32::try_from(bytes).unwrap_or(u32::MAX));
-        match write_partition(waiting) {
+        match write_partition(waiting, &mut breather) {
             Ok(batches) => written.push(batches),
             Err(Some(reason)) => return Some(reason),
             Err(None) => {}
@@ -199,6 +197,7 @@ fn commit_group(group: Vec<Waiting>) -> Option<String> {
             let length = header.total_length() as u64;
             // A refusal costs time alone: the sync below does all of it.
             let _ = writeback::start(&segment.file, segment.size(), length);
+            breather.items(u32::try_from(length).unwrap_or(u32::MAX));
         }
     }
     let mut failure = None;
@@ -243,7 +242,10 @@ fn sync_and_publish(
 
 /// Writes one partition's share of a group as one batch. A failed write is undone and answered; `Err(Some)` means that
 /// it could not be undone.
-fn write_partition(waiting: Vec<Waiting>) -> Result<Written, Option<String>> {
+fn write_partition(
+    waiting: Vec<Waiting>,
+    breather: &mut Breather,
+) -> Result<Written, Option<String>> {
     let partition = Arc::clone(&waiting[0].partition);
     let refuse = |waiting: Vec<Waiting>, error: &LogError| {
         tracing::error!(topic = partition.topic, partition = partition.partition, %error, "append refused");
@@ -272,6 +274,7 @@ fn write_partition(waiting: Vec<Waiting>) -> Result<Written, Option<String>> {
         let first = next;
         for record in &waiting.records {
             builder.push(next, record);
+            breather.items(u32::try_from(record.encoded_size()).unwrap_or(u32::MAX));
             next += 1;
         }
         ranges.push((first, next.saturating_sub(1).max(first)));
