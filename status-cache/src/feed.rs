@@ -33,7 +33,7 @@ pub const CODE_REVOCATIONS: &str = StatusTopic::CodeRevocations.name();
 pub const DECLARATIONS: &str = StatusTopic::Declarations.name();
 
 /// Records applied in one turn, so that no other writer waits for long.
-const TURN: usize = 64;
+const TURN: usize = 32;
 /// Bytes applied at a time.
 const READ_BYTES: usize = 1 << 17;
 /// How often an idle partition states that it is still at the end.
