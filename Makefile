@@ -52,7 +52,7 @@ bench-table: ## The status table at 1, 10 and 126 million people beside Redis: b
 	@scripts/bench-table.sh $(ARGS)
 
 .PHONY: bench-province
-bench-province: release ## 126 million people through the front door: import, memory, restart, lookups beside imports and snapshots; 10 minutes
+bench-province: release ## 126 million people through the front door: import, memory, restart, lookups beside imports and snapshots; 15 minutes
 	@scripts/bench-province.sh $(ARGS)
 
 .PHONY: bench-kafka-feed

@@ -119,6 +119,8 @@ end
 find "$work/data" -type f -exec dd if={} iflag=nocache count=0 status=none \;
 start 30
 echo "restart from a snapshot of $(stat -c %s "$snapshot" | awk '{printf "%.2f GB", $1 / 1e9}'), with nothing in the page cache: ready after $took s; $(known | cut -d' ' -f1) persons; the whole process takes $(resident)"
+# What was dropped goes back to a virtual machine's host meanwhile, and halts the machine now and then (docs/decisions/0016).
+sleep 20
 lookups warming >/dev/null
 for _ in $(seq "$rounds"); do
   while [ -e "$writing" ]; do sleep 0.1; done

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use rustix::thread::gettid;
 
-/// How long one that gives way is off its core: with 50 to 100 microseconds of work between, it has a sixtieth of one.
+/// How long one that gives way is off its core: with 25 to 100 microseconds of work between, it has at most a fortieth of one.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// How long after an answer the front line counts as at work: the next request may come at any moment.
@@ -118,7 +118,7 @@ pub(crate) fn all_answered() -> (u64, u64) {
     })
 }
 
-/// Lets others go first, at a place in long work where that costs little; to be called every 50 to 100 microseconds.
+/// Lets others go first, at a place in long work where that costs little; to be called every 25 to 100 microseconds.
 ///
 /// The thread sleeps for four milliseconds where the front line has answered lookups since the thread last gave way; otherwise, and on the
 /// front line itself, it [breathes](crate::breathe). Not to be called where others wait for the caller, such as with a lock held.

@@ -24,7 +24,7 @@ pub fn stand_back(steps: u8) -> io::Result<()> {
     Ok(setpriority_process(None, niceness)?)
 }
 
-/// Lets a waiting thread go first, at a place in long work where that costs little; to be called every 50 to 100 microseconds.
+/// Lets a waiting thread go first, at a place in long work where that costs little; to be called every 25 to 100 microseconds.
 ///
 /// Linux decides who goes first when a thread wakes and then every few milliseconds. One that wakes just after it had its share is
 /// passed over, and would wait that long for a lookup of microseconds. Where this process has a [front line](front_line) and that has

@@ -20,7 +20,7 @@ use crate::Appended;
 use crate::error::LogError;
 use crate::record::Record;
 
-/// Bytes written between two places where others may go first: some 50 microseconds.
+/// Bytes encoded, or sent on their way to the disk, between two places where others may go first: some 50 microseconds.
 const BREATH: u32 = 64 << 10;
 
 type Answer = oneshot::Sender<Result<Appended, LogError>>;
