@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::ValueEnum;
 use futures::StreamExt;
-use loadtest::client::{Client, Endpoint};
+use loadtest::client::{Client, ClientError, Endpoint};
 use parking_lot::Mutex;
 
 use crate::cli::ImportOptions;
@@ -21,6 +22,11 @@ pub const STANDS_BACK: u8 = 10;
 const BATCH_LINES: usize = ingest::bulk::MAX_ITEMS;
 /// Bytes sent at once; the line that passes them is the batch's last.
 const BATCH_BYTES: usize = 4 << 20;
+/// How long a batch is sent again while ingest is away or takes nothing, before the import ends.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Rests between, doubled from the first to the longest.
+const FIRST_REST: Duration = Duration::from_millis(200);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// How often progress is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -77,18 +83,19 @@ pub async fn run(options: ImportOptions) -> Result<()> {
         .map(|_| Client::new(endpoint.clone(), secret.clone()))
         .collect();
     let clients = Mutex::new(clients);
+    let has_answered = AtomicBool::new(false);
     let batches = Batches::open(&options.file, is_csv)?;
     let started = Instant::now();
     let (mut sent, mut refused, mut shown) = (0, 0, started);
     let sending = futures::stream::iter(batches).map(|batch| {
         let client = clients.lock().pop();
         let endpoint = (&endpoint, &secret);
-        let clients = &clients;
+        let (clients, has_answered) = (&clients, &has_answered);
         async move {
             let batch = batch?;
             let mut client =
                 client.unwrap_or_else(|| Client::new(endpoint.0.clone(), endpoint.1.clone()));
-            let refusals = send(&mut client, options.kind, is_csv, &batch).await?;
+            let refusals = send(&mut client, options.kind, is_csv, &batch, has_answered).await?;
             clients.lock().push(client);
             anyhow::Ok((batch.lines, refusals))
         }
@@ -121,13 +128,52 @@ fn is_csv(file: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
 }
 
-/// Sends a batch; answers what is to be said of each refused line.
+/// What became of a batch.
+enum Sent {
+    /// Ingest has taken it, but for lines of which this is to be said.
+    Taken(Vec<String>),
+    /// Ingest takes it later, whole: what it has taken of it already changes nothing.
+    Later(String),
+}
+
+/// Sends a batch until ingest takes it; answers what is to be said of each refused line. An ingest that has never answered is not waited
+/// for: its address may be wrong.
 async fn send(
     client: &mut Client,
     kind: ImportKind,
     is_csv: bool,
     batch: &LineBatch,
+    has_answered: &AtomicBool,
 ) -> Result<Vec<String>> {
+    let started = Instant::now();
+    let mut rest = FIRST_REST;
+    loop {
+        let reason = match send_once(client, kind, is_csv, batch).await {
+            Ok(Sent::Taken(refusals)) => {
+                has_answered.store(true, Ordering::Relaxed);
+                return Ok(refusals);
+            }
+            Ok(Sent::Later(reason)) => reason,
+            Err(error) if error.is::<ClientError>() && has_answered.load(Ordering::Relaxed) => {
+                error.to_string()
+            }
+            Err(error) => return Err(error),
+        };
+        if started.elapsed() > PATIENCE {
+            let first = batch.first_line;
+            bail!("from line {first}: {reason}; all lines before it went through");
+        }
+        tokio::time::sleep(rest).await;
+        rest = (rest * 2).min(LONGEST_REST);
+    }
+}
+
+async fn send_once(
+    client: &mut Client,
+    kind: ImportKind,
+    is_csv: bool,
+    batch: &LineBatch,
+) -> Result<Sent> {
     let content_type = if is_csv {
         "text/csv"
     } else {
@@ -136,6 +182,9 @@ async fn send(
     let answer = client
         .post_for_refusals(kind.path(), content_type, batch.body.clone())
         .await?;
+    if matches!(answer.status, 429 | 503) {
+        return Ok(Sent::Later(answer.text()));
+    }
     if answer.status != 200 {
         let first = batch.first_line;
         bail!(
@@ -152,6 +201,10 @@ async fn send(
         let results: Result<_, _> = lines.lines().map(serde_json::from_str).collect();
         results?
     };
+    let is_later = |result: &&serde_json::Value| result["status"] == 503;
+    if let Some(result) = results.iter().find(is_later) {
+        return Ok(Sent::Later(result["problem"]["detail"].to_string()));
+    }
     let refusals = results.iter().filter_map(|result| {
         let problem = result.get("problem")?;
         let item = result["index"].as_u64().unwrap_or(0) as usize;
@@ -159,7 +212,7 @@ async fn send(
         let (field, detail) = (&problem["field"], &problem["detail"]);
         Some(format!("line {line}: {field}: {detail}"))
     });
-    Ok(refusals.collect())
+    Ok(Sent::Taken(refusals.collect()))
 }
 
 /// Some lines of the file.
@@ -191,6 +244,7 @@ struct Batches {
     reader: BufReader<File>,
     /// The header of CSV, repeated before each batch.
     header: Vec<u8>,
+    is_csv: bool,
     next_line: usize,
 }
 
@@ -207,8 +261,18 @@ impl Batches {
         Ok(Self {
             reader,
             header,
+            is_csv,
             next_line,
         })
+    }
+
+    /// Whether a line is no item. In CSV a line of spaces is a row of one column.
+    fn is_blank(&self, line: &[u8]) -> bool {
+        if self.is_csv {
+            matches!(line, b"\n" | b"\r\n")
+        } else {
+            line.trim_ascii().is_empty()
+        }
     }
 
     fn read(&mut self) -> io::Result<Option<LineBatch>> {
@@ -220,7 +284,7 @@ impl Batches {
             if self.reader.read_until(b'\n', &mut body)? == 0 {
                 break;
             }
-            if body[begin..].trim_ascii().is_empty() {
+            if self.is_blank(&body[begin..]) {
                 blank.push(lines);
             }
             lines += 1;
@@ -261,6 +325,63 @@ mod tests {
         assert_eq!(read.len(), 1);
         let place = |item| read[0].first_line + read[0].blank_before(item);
         assert_eq!([place(0), place(1), place(2)], [1, 4, 5]);
+    }
+
+    #[test]
+    fn a_line_of_spaces_is_a_row_of_csv() {
+        let read = batches("kind,number\n\n  \na,b\n", true);
+        let place = |item| read[0].first_line + read[0].blank_before(item);
+        assert_eq!([place(0), place(1)], [3, 4]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_ingest_takes_later_is_sent_again_whole() {
+        let answers = [
+            (503, r#"{"detail": "the log is away"}"#),
+            (429, r#"{"detail": "slow down"}"#),
+            (
+                200,
+                r#"{"index": 1, "status": 503, "problem": {"detail": "the log is away"}}"#,
+            ),
+            (
+                200,
+                r#"{"index": 1, "status": 422, "problem": {"field": "name", "detail": "is required"}}"#,
+            ),
+        ];
+        let asked = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let seen = std::sync::Arc::clone(&asked);
+        let answer = move |body: String| {
+            let mut asked = seen.lock();
+            let (status, text) = answers[asked.len()];
+            asked.push(body);
+            let status = axum::http::StatusCode::from_u16(status).unwrap();
+            std::future::ready((status, text))
+        };
+        let router = axum::Router::new().route("/v1/persons:import", axum::routing::post(answer));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut client = Client::new(Endpoint::parse(&endpoint).unwrap(), "secret".into());
+        let batch = &batches("{}\n{}\n", false)[0];
+        let never = AtomicBool::new(false);
+        let refusals = send(&mut client, ImportKind::Persons, false, batch, &never);
+        assert_eq!(
+            refusals.await.unwrap(),
+            [r#"line 2: "name": "is required""#]
+        );
+        assert_eq!(*asked.lock(), ["{}\n{}\n"; 4]);
+    }
+
+    #[tokio::test]
+    async fn an_ingest_that_never_answered_is_not_waited_for() {
+        let mut client = Client::new(
+            Endpoint::parse("http://127.0.0.1:9").unwrap(),
+            "secret".into(),
+        );
+        let batch = &batches("{}\n", false)[0];
+        let never = AtomicBool::new(false);
+        let refused = send(&mut client, ImportKind::Persons, false, batch, &never);
+        assert!(refused.await.is_err());
     }
 
     #[test]
