@@ -149,6 +149,28 @@ const PATHS: [(&str, &str); 12] = [
 ];
 
 #[tokio::test]
+async fn x13_codes_revoked_over_and_over_are_not_valid_from_ever_further_ahead() {
+    let world = World::start().await;
+    let revocation = json!({"person": world.person.to_string()});
+    for revoked in 1.. {
+        let answer = world
+            .post("identity_service", "/v1/codes:revoke", &revocation)
+            .await;
+        if answer.status == 429 {
+            assert!(revoked > 2, "two within a minute are taken");
+            assert_eq!(answer.headers["retry-after"], "60");
+            break;
+        }
+        assert_eq!(answer.status, 201);
+        assert!(revoked < 5, "the fifth is refused");
+    }
+    let now = Timestamp::now();
+    let status = world.ingest.cache.get(world.person, now).unwrap();
+    assert!(status.codes_valid_from.0 - now.0 <= 181_000);
+    assert_eq!(world.look_up(&world.code().await, "en").await.status, 200);
+}
+
+#[tokio::test]
 async fn inv6_bodies_that_are_too_large_truncated_or_of_another_type_are_refused() {
     let world = World::start().await;
     let before = world.state().await;

@@ -217,6 +217,15 @@ impl Problem {
         problem
     }
 
+    /// A person's codes were revoked several times within a minute.
+    pub fn too_many_revocations() -> Self {
+        let title = "This person's codes were revoked several times just now";
+        let detail = "codes issued before the last revocation are revoked; revoke those issued since in a minute";
+        let mut problem = Self::new("rate-limited", StatusCode::TOO_MANY_REQUESTS, title, detail);
+        problem.0.retry_after_seconds = Some(60);
+        problem
+    }
+
     /// A bound of the service was reached, or the log is away.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         let title = "The service cannot take this now";

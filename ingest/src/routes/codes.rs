@@ -20,6 +20,9 @@ use crate::forms::{DocumentForm, NamedPerson};
 use crate::problem::{self, Problem};
 use crate::service::Ingest;
 
+/// How far ahead codes may be valid from, in milliseconds, for another revocation to be taken.
+const MOST_AHEAD_MS: i64 = 120_000;
+
 /// What `POST /v1/codes` takes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +107,10 @@ async fn revoke_one(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<
     let (form, _) = item?;
     let now = Timestamp::now();
     let (person, status) = known(ingest, form.person.as_deref(), form.document.as_ref(), now)?;
+    // Each revocation within one minute ends the codes of a further minute, and rotating codes live as much longer.
+    if status.codes_valid_from.0 - now.0 > MOST_AHEAD_MS {
+        return Err(Problem::too_many_revocations());
+    }
     let revocation = CodeRevocation {
         person,
         // The table keeps minutes, rounded up; a second more ends codes of this very second too. Codes issued since a
