@@ -17,6 +17,7 @@ use crate::admission::{Appends, Imports};
 use crate::authority::{ApiKey, Authority, AuthorityError};
 use crate::idempotency::Answers;
 use crate::instruments::Instruments;
+use crate::room::Room;
 
 /// How ingest runs.
 #[derive(Clone)]
@@ -105,6 +106,8 @@ pub struct Ingest {
     pub appends: Appends,
     /// Turns of imports.
     pub imports: Imports,
+    /// Places in the status table.
+    pub room: Arc<Room>,
     /// Metric handles.
     pub instruments: Instruments,
     /// The configuration.
@@ -147,6 +150,7 @@ impl Ingest {
             answers: Answers::new(config.remembered_scans),
             appends: Appends::new(config.appends),
             imports: Imports::default(),
+            room: Arc::new(Room::new(config.capacity)),
             instruments: Instruments::default(),
             config,
             partitions,
@@ -226,10 +230,14 @@ impl Ingest {
     }
 }
 
-/// Keeps the metric of how old this node's knowledge is, while the node is there.
+/// Keeps the metrics of how old this node's knowledge is and how many people it holds, while the node is there.
 async fn measure(node: Weak<Ingest>) {
     let age = metrics::gauge!("ingest_knowledge_age_seconds");
+    let persons = metrics::gauge!("status_persons");
+    let capacity = metrics::gauge!("status_persons_capacity");
     while let Some(node) = node.upgrade() {
+        persons.set(node.cache.table().len() as f64);
+        capacity.set(node.config.capacity as f64);
         age.set(node.knowledge_age_ms(Timestamp::now()) as f64 / 1000.0);
         drop(node);
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -4,6 +4,7 @@ mod turn;
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use scan_model::enrolment::{Enrolment, Sex, Verification};
@@ -64,6 +65,8 @@ pub struct StatusCache {
     side_table: SideTable,
     aliases: Aliases,
     behind: Mutex<Behind>,
+    /// Enrolments that found the table full.
+    without_place: AtomicU64,
 }
 
 /// What the writer alone knows.
@@ -88,6 +91,7 @@ impl StatusCache {
             side_table: SideTable::default(),
             aliases: Aliases::default(),
             behind: Mutex::default(),
+            without_place: AtomicU64::new(0),
         })
     }
 
@@ -165,6 +169,16 @@ impl StatusCache {
     /// A person's facts, active or not, each with its provenance.
     pub fn facts(&self, person: PersonId) -> Vec<Fact> {
         self.side_table.get(person)
+    }
+
+    /// Enrolments that found the table full since this process began: answers do not know these persons, and no snapshot is written.
+    pub fn without_place(&self) -> u64 {
+        self.without_place.load(Ordering::Relaxed)
+    }
+
+    /// Counts an enrolment that found the table full; answers how many did before.
+    pub(crate) fn count_without_place(&self) -> u64 {
+        self.without_place.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes the writer's turn: what is applied in it is in no snapshot, or all of it is.

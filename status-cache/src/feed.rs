@@ -1,4 +1,4 @@
-//! Keeps a cache at the end of the log: one task a partition of `persons`, `facts` and `code-revocations`.
+//! Keeps a cache at the end of the log: one task a partition of `persons`, `facts`, `declarations` and `code-revocations`.
 
 mod change;
 mod error;
@@ -304,6 +304,7 @@ struct Instruments {
     applied: Counter,
     collisions: Counter,
     malformed: Counter,
+    without_place: Counter,
 }
 
 impl Instruments {
@@ -312,6 +313,7 @@ impl Instruments {
             propagation: histogram!("status_propagation_seconds", "topic" => topic.name()),
             applied: counter!("status_applied_records_total", "topic" => topic.name()),
             collisions: counter!("status_collisions_total"),
+            without_place: counter!("status_persons_without_place_total"),
             malformed: counter!("status_malformed_records_total", "topic" => topic.name()),
         }
     }
@@ -363,8 +365,15 @@ fn apply_all(
         if let Some(change) = change
             && !turn.is_applied(&at, change.segment_person(&turn))
         {
-            match change.apply(&mut turn)? {
-                Applied::Collision => {
+            match change.apply(&mut turn) {
+                // One who does not fit stops nothing for all the others.
+                Err(full) => {
+                    instruments.without_place.increment(1);
+                    if cache.count_without_place() == 0 {
+                        tracing::error!(error = %full, "enrolled persons are not known here");
+                    }
+                }
+                Ok(Applied::Collision) => {
                     instruments.collisions.increment(1);
                     let topic = topic.name();
                     tracing::error!(
@@ -374,7 +383,7 @@ fn apply_all(
                         "two documents share one person id"
                     );
                 }
-                Applied::Changed | Applied::Known => applied += 1,
+                Ok(Applied::Changed | Applied::Known) => applied += 1,
             }
         }
         at.offset += 1;

@@ -208,6 +208,20 @@ impl Problem {
         )
     }
 
+    /// No more people fit in the status table.
+    pub fn persons_full(capacity: usize) -> Self {
+        let title = "No more people fit";
+        let detail = format!(
+            "the status table is configured for {capacity} persons and is full; raise persons_capacity on every node and restart it"
+        );
+        Self::new(
+            "persons-full",
+            StatusCode::INSUFFICIENT_STORAGE,
+            title,
+            detail,
+        )
+    }
+
     /// One caller's share is used up.
     pub fn too_many_requests() -> Self {
         let title = "The caller's share is used up";

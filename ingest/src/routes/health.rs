@@ -31,6 +31,7 @@ pub async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
         "draining": ingest.is_draining(),
         "persons": ingest.cache.table().len(),
         "persons_capacity": ingest.config.capacity,
+        "persons_without_place": ingest.cache.without_place(),
         "persons_with_facts": ingest.cache.side_table().len(),
         "status_table_bytes": ingest.cache.table().bytes(),
         "knowledge_age_ms": ingest.knowledge_age_ms(Timestamp::now()),

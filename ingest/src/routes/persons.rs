@@ -1,6 +1,7 @@
 //! Enrolment (P8): one by one and in bulk.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use event_log::{Record, partition_for};
+use event_log::{Offset, Partition, Record, partition_for};
 use foldhash::fast::RandomState;
 use futures::future::join_all;
 use scan_model::codec::{self, WireRecord};
@@ -23,6 +24,7 @@ use crate::authority::{Caller, Right};
 use crate::bulk::{self, Import};
 use crate::forms::{EnrolmentDraft, PersonForm, Persons};
 use crate::problem::{self, Problem};
+use crate::room::Places;
 use crate::service::Ingest;
 
 /// Persons read, hashed and masked at a time, before lookups may go first: some 25 microseconds.
@@ -39,7 +41,11 @@ pub async fn enrol(State(ingest): State<Arc<Ingest>>, headers: HeaderMap, body: 
         .unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn accept(
+    ingest: &Arc<Ingest>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let caller = ingest.authority.identify(headers)?;
     caller.require(Right::EnrolPersons)?;
     let body = bulk::read_body(body).await?;
@@ -58,6 +64,9 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     let hashes = hashing.finish();
     let mut outcomes = Vec::with_capacity(items.len());
     let mut shares = Shares::new(ingest.partitions, items.len());
+    // Whoever waits for places has a turn already, and so has whoever holds some.
+    let enrolled = || ingest.cache.table().len();
+    let mut places = ingest.room.places(items.len(), enrolled).await;
     let mut seen = Seen::with_capacity_and_hasher(items.len(), RandomState::default());
     let mut breather = Breather::giving_way_every(AT_A_TIME);
     let mut known = Vec::with_capacity(FETCHED);
@@ -71,13 +80,21 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
             outcomes.push(match item {
                 Ok(read) => {
                     let known = known.next().flatten();
-                    share(&mut shares, &mut seen, outcomes.len(), read, known)
+                    share(
+                        &mut shares,
+                        &mut seen,
+                        &mut places,
+                        outcomes.len(),
+                        read,
+                        known,
+                    )
                 }
                 Err(problem) => Err(problem.clone()),
             });
         }
         breather.items(items.len() as u32);
     }
+    places.keep_taken();
     // What is in the shares is not kept twice while the log works.
     drop((items, hashes, seen));
     drop(turn);
@@ -89,20 +106,28 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
         match ingest.log.append(PERSONS, partition, records).await {
             Ok(appended) => {
                 let last = appended.last;
-                ingest
-                    .feed
-                    .wait_applied(PERSONS, partition, last, APPLY_WAIT)
-                    .await;
+                let feed = &ingest.feed;
+                let is_applied = feed.wait_applied(PERSONS, partition, last, APPLY_WAIT);
+                let is_late = !is_applied.await;
                 ingest.instruments.persons.increment(count);
-                None
+                Ok(is_late.then_some((partition, last)))
             }
-            Err(error) => Some((indices, problem::from_log(&error))),
+            Err(error) => Err((indices, problem::from_log(&error))),
         }
     });
-    for (indices, problem) in join_all(appends).await.into_iter().flatten() {
-        for index in indices {
-            outcomes[index] = Err(problem.clone());
+    let mut late = Vec::new();
+    for outcome in join_all(appends).await {
+        match outcome {
+            Ok(appended) => late.extend(appended),
+            Err((indices, problem)) => {
+                for index in indices {
+                    outcomes[index] = Err(problem.clone());
+                }
+            }
         }
+    }
+    if !late.is_empty() {
+        tokio::spawn(hold_until_applied(Arc::clone(ingest), late, places));
     }
     if bulk::wants_refusals_only(headers) {
         return Ok(bulk::respond_refusals(&outcomes));
@@ -114,17 +139,32 @@ async fn accept(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Resp
     Ok(bulk::respond(shape, StatusCode::CREATED, outcomes))
 }
 
-/// Puts an enrolment, and the alias before it, into its partition's share, unless its person is another's.
+/// Holds places until the persons who have them are in the table, or the node ends.
+async fn hold_until_applied(ingest: Arc<Ingest>, late: Vec<(Partition, Offset)>, places: Places) {
+    for (partition, last) in late {
+        let feed = &ingest.feed;
+        while !ingest.is_draining()
+            && feed.failure().is_none()
+            && !feed
+                .wait_applied(PERSONS, partition, last, APPLY_WAIT)
+                .await
+        {}
+    }
+    drop(places);
+}
+
+/// Puts an enrolment, and the alias before it, into its partition's share, unless its person is another's or has no place.
 fn share(
     shares: &mut Shares,
     seen: &mut Seen,
+    places: &mut Places,
     index: usize,
     Read { draft, alias }: &mut Read,
     known: Option<Known>,
 ) -> Result<PersonId, Problem> {
     let enrolment = &mut draft.enrolment;
     let person = enrolment.identity.person;
-    check_collision(known, enrolment.identity, seen)?;
+    check(known, enrolment.identity, seen, places)?;
     if let Some(known) = known {
         enrolment.change = known.version.wrapping_add(1);
     }
@@ -313,20 +353,28 @@ fn renew(
     })))
 }
 
-/// Two documents with one id are told apart by their further keyed bits, before anything is appended (P1).
-fn check_collision(
+/// Two documents with one id are told apart by their further keyed bits, before anything is appended (P1), and whoever is new takes a
+/// place in the status table.
+fn check(
     known: Option<Known>,
     identity: Identity,
     seen: &mut Seen,
+    places: &mut Places,
 ) -> Result<(), Problem> {
     let further = (identity.check >> 64) as u64;
-    let collides = known.is_some_and(|known| known.residue != identity.residue())
-        || *seen.entry(identity.person).or_insert(further) != further;
-    if collides {
-        return Err(Problem::conflict(
+    let is_another_s = known.is_some_and(|known| known.residue != identity.residue());
+    match seen.entry(identity.person) {
+        Entry::Occupied(earlier) if *earlier.get() == further && !is_another_s => Ok(()),
+        Entry::Vacant(_) if !is_another_s && known.is_none() && !places.take() => {
+            Err(Problem::persons_full(places.capacity()))
+        }
+        Entry::Vacant(place) if !is_another_s => {
+            place.insert(further);
+            Ok(())
+        }
+        Entry::Occupied(_) | Entry::Vacant(_) => Err(Problem::conflict(
             "document",
             "another document has the same person id; report it to the operator",
-        ));
+        )),
     }
-    Ok(())
 }

@@ -3,8 +3,6 @@
 use event_log::{LogError, Offset, Partition};
 use scan_model::codec::CodecError;
 
-use crate::table::TableFull;
-
 /// Why following the log had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
@@ -26,7 +24,4 @@ pub enum FeedError {
     /// The system has no threads for it.
     #[error("threads of the status feed: {0}")]
     Threads(#[source] std::io::Error),
-    /// More persons than configured.
-    #[error(transparent)]
-    Full(#[from] TableFull),
 }

@@ -1,10 +1,13 @@
 use std::time::Duration;
 
 use event_log::local::LocalOptions;
-use event_log::{Cleanup, LocalLog, TopicConfig};
+use event_log::{Cleanup, LocalLog, Record, TopicConfig};
+use scan_model::enrolment::{Sex, Verification};
+use scan_model::mask::MaskedName;
+use scan_model::{Enrolment, Identity, PersonId, codec};
 
 use super::*;
-use crate::snapshot::{self, Pace};
+use crate::snapshot::{self, Pace, SnapshotError};
 
 #[tokio::test]
 async fn inv5_a_snapshot_states_where_it_stands_in_partitions_that_held_nothing_yet() {
@@ -28,5 +31,55 @@ async fn inv5_a_snapshot_states_where_it_stands_in_partitions_that_held_nothing_
         .collect();
     all.sort();
     assert_eq!(stated, all);
+    feed.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_finds_the_table_full_stops_nothing_for_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let topics = StatusTopic::ALL
+        .map(|topic| TopicConfig::new(topic.name(), 1, Cleanup::KEEP))
+        .to_vec();
+    let (log, _) = LocalLog::open(folder.path(), topics, &LocalOptions::default()).unwrap();
+    let log: SharedLog = Arc::new(log);
+    let record = |number: u64| {
+        let enrolment = Enrolment {
+            identity: Identity {
+                person: PersonId(number),
+                check: 0,
+            },
+            verification: Verification::NameMatched,
+            sex: Sex::Unknown,
+            birth_year: None,
+            name: MaskedName::of("张伟").unwrap(),
+            phone: None,
+            name_hash: 1,
+            phone_hash: None,
+            residence: None,
+            recorded_at: Timestamp(0),
+            synthetic: false,
+            change: 1,
+        };
+        let value = codec::encode(&enrolment).unwrap();
+        Record::keyed(number.to_be_bytes().to_vec(), value)
+    };
+    let records = vec![record(1), record(2), record(3), record(1)];
+    let appended = log.append(PERSONS, 0, records).await.unwrap();
+    let cache = Arc::new(StatusCache::new(2).unwrap());
+    let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &Coverage::default()).unwrap();
+    assert!(
+        feed.wait_applied(PERSONS, 0, appended.last, Duration::from_secs(30))
+            .await
+    );
+    assert_eq!(feed.failure(), None);
+    assert_eq!((cache.table().len(), cache.without_place()), (2, 1));
+    // What a snapshot covers is not read again, so there is none.
+    let file = folder.path().join("status.snapshot");
+    let refused = snapshot::write(&cache, Timestamp::now(), [1; 8], &file, Pace::Fast);
+    assert!(matches!(
+        refused,
+        Err(SnapshotError::WithoutPlace { persons: 1 })
+    ));
+    assert!(!file.exists() && !file.with_extension("writing").exists());
     feed.stop().await;
 }

@@ -77,6 +77,12 @@ pub enum SnapshotError {
         /// The bound: half of the topics' delete retention.
         limit_hours: i64,
     },
+    /// Persons of the log are not in the table, and a restart from the snapshot would not read them again: raise persons.capacity.
+    #[error("{persons} enrolments found the status table full; raise persons.capacity and restart")]
+    WithoutPlace {
+        /// How many.
+        persons: u64,
+    },
     /// More persons than configured.
     #[error(transparent)]
     Full(#[from] crate::TableFull),

@@ -34,7 +34,7 @@ pub enum Pace {
 /// `known_until` must be read before the call: everything appended by then is in the cache.
 ///
 /// # Errors
-/// [`SnapshotError::Io`]; the earlier snapshot is then still in place.
+/// [`SnapshotError::Io`] and [`SnapshotError::WithoutPlace`]; the earlier snapshot is then still in place.
 pub fn write(
     cache: &StatusCache,
     known_until: Timestamp,
@@ -42,23 +42,45 @@ pub fn write(
     file: &Path,
     pace: Pace,
 ) -> Result<u64, SnapshotError> {
+    all_have_places(cache)?;
     let temporary = file.with_extension("writing");
-    let written = write_all(cache, known_until, fingerprint, &temporary, pace);
-    let placed = written.and_then(|bytes| {
-        fs::rename(&temporary, file)?;
-        if let Some(folder) = file.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(bytes)
-    });
-    placed.map_err(|source| {
+    let result = write_and_place(cache, known_until, fingerprint, file, &temporary, pace);
+    if result.is_err() {
         // What is there of it takes space and nothing else.
         let _ = fs::remove_file(&temporary);
-        SnapshotError::Io {
-            file: file.to_owned(),
-            source,
-        }
-    })
+    }
+    result
+}
+
+/// A restart from the snapshot would not read those again who found the table full.
+fn all_have_places(cache: &StatusCache) -> Result<(), SnapshotError> {
+    match cache.without_place() {
+        0 => Ok(()),
+        persons => Err(SnapshotError::WithoutPlace { persons }),
+    }
+}
+
+fn write_and_place(
+    cache: &StatusCache,
+    known_until: Timestamp,
+    fingerprint: [u8; 8],
+    file: &Path,
+    temporary: &Path,
+    pace: Pace,
+) -> Result<u64, SnapshotError> {
+    let failed = |source| SnapshotError::Io {
+        file: file.to_owned(),
+        source,
+    };
+    let bytes = write_all(cache, known_until, fingerprint, temporary, pace).map_err(failed)?;
+    // Who found it full while it was written may be below its offsets.
+    all_have_places(cache)?;
+    fs::rename(temporary, file).map_err(failed)?;
+    if let Some(folder) = file.parent() {
+        let folder = File::open(folder).map_err(failed)?;
+        folder.sync_all().map_err(failed)?;
+    }
+    Ok(bytes)
 }
 
 fn write_all(
