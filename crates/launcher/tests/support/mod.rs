@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::{self, File};
+use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -270,10 +271,14 @@ impl Service {
 
     /// Kills the engine at once; answers which process that was.
     pub async fn kill_engine(&self) -> u32 {
-        wait_until("there is an engine", async || self.engine_pid().is_some()).await;
-        let pid = self.engine_pid().expect("an engine");
-        send(pid, Signal::KILL);
-        pid
+        let mut killed = None;
+        // One that has just been started may end by itself, while the data are still its predecessor's.
+        let is_killed = async || {
+            killed = self.engine_pid().filter(|pid| kill(*pid).is_ok());
+            killed.is_some()
+        };
+        wait_until("there is an engine", is_killed).await;
+        killed.expect("it was killed")
     }
 
     /// Kills the service at once; answers which process its engine was, which ends by itself soon after.
@@ -303,6 +308,12 @@ impl Drop for Service {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Kills a process at once, where it is still there.
+fn kill(pid: u32) -> io::Result<()> {
+    let pid = Pid::from_raw(pid as i32).expect("a process id");
+    Ok(kill_process(pid, Signal::KILL)?)
 }
 
 fn send(pid: u32, signal: Signal) {
