@@ -32,7 +32,8 @@ pub struct PersonForm<'a> {
     synthetic: bool,
 }
 
-/// A person as a line of CSV: the same fields, the document's among them. Empty ones are left out.
+/// A person as a line of CSV: the same fields, the document's among them, and those of the document that it renews, which is of the same
+/// kind unless it says another. Empty ones are left out.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersonRow<'a> {
@@ -53,6 +54,30 @@ pub struct PersonRow<'a> {
     residence: Option<u32>,
     #[serde(default)]
     synthetic: Option<bool>,
+    #[serde(default)]
+    renews_kind: Option<DocumentKind>,
+    renews_number: Option<Text<'a>>,
+    renews_issuer: Option<Text<'a>>,
+    renews_issue_count: Option<Text<'a>>,
+}
+
+impl<'a> PersonRow<'a> {
+    /// The document that this one renews, where any column speaks of one.
+    fn renews(&mut self) -> Option<DocumentForm<Text<'a>>> {
+        let number = self.renews_number.take();
+        let issuer = self.renews_issuer.take();
+        let issue_count = self.renews_issue_count.take();
+        let speaks_of_one = self.renews_kind.is_some()
+            || number.is_some()
+            || issuer.is_some()
+            || issue_count.is_some();
+        speaks_of_one.then(|| DocumentForm {
+            kind: self.renews_kind.unwrap_or(self.kind),
+            number: number.unwrap_or_default(),
+            issuer,
+            issue_count,
+        })
+    }
 }
 
 /// Persons as items of a request.
@@ -62,7 +87,8 @@ impl Items for Persons {
     type Form<'a> = PersonForm<'a>;
     type Row<'a> = PersonRow<'a>;
 
-    fn from_row(row: Self::Row<'_>) -> Self::Form<'_> {
+    fn from_row(mut row: Self::Row<'_>) -> Self::Form<'_> {
+        let renews = row.renews();
         PersonForm {
             document: DocumentForm {
                 kind: row.kind,
@@ -70,7 +96,7 @@ impl Items for Persons {
                 issuer: row.issuer,
                 issue_count: row.issue_count,
             },
-            renews: None,
+            renews,
             name: row.name,
             phone: row.phone,
             sex: row.sex,

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 /// Text that is copied out of the body only where an escape in it has to be resolved.
 ///
 /// `Cow` itself is always copied where it is optional.
+#[derive(Default)]
 pub struct Text<'a>(Cow<'a, str>);
 
 impl AsRef<str> for Text<'_> {
