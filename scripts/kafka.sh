@@ -130,8 +130,8 @@ prepare() { # prepare [brokers] [secure]
   local -a formats=() format=()
   mkdir -p "$folder" "$cache/ports"
   if [ ! -f "$folder/ports" ]; then
-    # Another start may be removing the same ones.
-    find "$cache/ports" -ignore_readdir_race -xtype l -delete
+    # Another start may be removing the same ones, and what stays is tried again by the next.
+    find "$cache/ports" -xtype l -delete 2>/dev/null || true
     # A uuid as Kafka writes it, without the two signs that base64 for addresses has: a leading dash reads as an option.
     head -c 16 /dev/urandom | base64 | tr '+/' 'xy' | tr -d '=' >"$folder/cluster-id"
     for n in $(seq "${1:-1}"); do
