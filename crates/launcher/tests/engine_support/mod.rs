@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use aggregator::{Aggregator, AggregatorConfig, AggregatorError, DEAD_LETTERS, GROUP, SCANS};
 use event_log::local::LocalOptions;
-use event_log::{Cleanup, LocalLog, SharedLog, TopicConfig};
+use event_log::{Cleanup, LocalLog, LogError, SharedLog, TopicConfig};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rustix::process::{Pid, Signal, kill_process};
@@ -187,8 +187,17 @@ pub fn open_log(folder: &Path, partitions: u32) -> SharedLog {
         TopicConfig::new(DEAD_LETTERS, 1, Cleanup::KEEP),
         TopicConfig::new(registry::TOPIC, 1, Cleanup::KEEP),
     ];
-    let (log, _) = LocalLog::open(folder, topics, &LocalOptions::default()).expect("the log opens");
-    Arc::new(log)
+    let started = Instant::now();
+    loop {
+        match LocalLog::open(folder, topics.clone(), &LocalOptions::default()) {
+            Ok((log, _)) => return Arc::new(log),
+            // A process that another test starts has this one's files, their locks among them, until its program begins.
+            Err(LogError::Locked(_)) if started.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("the log does not open: {error}"),
+        }
+    }
 }
 
 /// How many records of the log the aggregator has not settled; a pending range counts.
