@@ -126,6 +126,7 @@ for _ in $(seq "$rounds"); do
   while [ -e "$writing" ]; do sleep 0.1; done
   sleep 1
   lookups quiet
+  [ ! -e "$writing" ] || echo "(a snapshot began before these lookups were complete)"
   until [ -e "$writing" ]; do sleep 0.1; done
   lookups snapshot
   [ -e "$writing" ] || echo "(the snapshot was complete before the lookups were)"

@@ -260,4 +260,4 @@ impl StatusCache {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

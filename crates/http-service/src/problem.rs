@@ -55,6 +55,11 @@ impl Problem {
         }))
     }
 
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after_seconds = Some(seconds);
+        self
+    }
+
     /// A field breaks a rule.
     pub fn field(field: impl Into<String>, rule: &str, detail: impl Into<String>) -> Self {
         let title = "A field breaks a rule";
@@ -226,31 +231,21 @@ impl Problem {
     pub fn too_many_requests() -> Self {
         let title = "The caller's share is used up";
         let detail = "slow down to the rate of this key";
-        let mut problem = Self::new("rate-limited", StatusCode::TOO_MANY_REQUESTS, title, detail);
-        problem.0.retry_after_seconds = Some(1);
-        problem
+        Self::new("rate-limited", StatusCode::TOO_MANY_REQUESTS, title, detail).retry_after(1)
     }
 
     /// A person's codes were revoked several times within a minute.
     pub fn too_many_revocations() -> Self {
         let title = "This person's codes were revoked several times just now";
         let detail = "codes issued before the last revocation are revoked; revoke those issued since in a minute";
-        let mut problem = Self::new("rate-limited", StatusCode::TOO_MANY_REQUESTS, title, detail);
-        problem.0.retry_after_seconds = Some(60);
-        problem
+        Self::new("rate-limited", StatusCode::TOO_MANY_REQUESTS, title, detail).retry_after(60)
     }
 
     /// A bound of the service was reached, or the log is away.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         let title = "The service cannot take this now";
-        let mut problem = Self::new(
-            "unavailable",
-            StatusCode::SERVICE_UNAVAILABLE,
-            title,
-            detail,
-        );
-        problem.0.retry_after_seconds = Some(1);
-        problem
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new("unavailable", status, title, detail).retry_after(1)
     }
 
     /// Adds what the checker does next (C10).

@@ -148,21 +148,21 @@ async fn send(
     let started = Instant::now();
     let mut rest = FIRST_REST;
     loop {
-        let reason = match send_once(client, kind, is_csv, batch).await {
-            Ok(Sent::Taken(refusals)) => {
-                has_answered.store(true, Ordering::Relaxed);
-                return Ok(refusals);
-            }
+        let sent = send_once(client, kind, is_csv, batch).await;
+        has_answered.fetch_or(sent.is_ok(), Ordering::Relaxed);
+        let reason = match sent {
+            Ok(Sent::Taken(refusals)) => return Ok(refusals),
             Ok(Sent::Later(reason)) => reason,
             Err(error) if error.is::<ClientError>() && has_answered.load(Ordering::Relaxed) => {
                 error.to_string()
             }
             Err(error) => return Err(error),
         };
+        let first = batch.first_line;
         if started.elapsed() > PATIENCE {
-            let first = batch.first_line;
             bail!("from line {first}: {reason}; all lines before it went through");
         }
+        eprintln!("\rfrom line {first}: {reason}; sent again in {rest:?}");
         tokio::time::sleep(rest).await;
         rest = (rest * 2).min(LONGEST_REST);
     }
@@ -209,8 +209,11 @@ async fn send_once(
         let problem = result.get("problem")?;
         let item = result["index"].as_u64().unwrap_or(0) as usize;
         let line = batch.first_line + batch.blank_before(item);
-        let (field, detail) = (&problem["field"], &problem["detail"]);
-        Some(format!("line {line}: {field}: {detail}"))
+        let detail = &problem["detail"];
+        Some(match problem.get("field") {
+            Some(field) => format!("line {line}: {field}: {detail}"),
+            None => format!("line {line}: {detail}"),
+        })
     });
     Ok(Sent::Taken(refusals.collect()))
 }

@@ -4,7 +4,8 @@ use scan_model::{Category, Colour, Ruleset};
 
 const PERSON: PersonId = PersonId(0x1234_5678_9ABC_DEF0);
 
-fn enrolment(check: u128) -> Enrolment {
+/// An enrolment of [`PERSON`].
+pub(crate) fn enrolment(check: u128) -> Enrolment {
     Enrolment {
         identity: Identity {
             person: PERSON,

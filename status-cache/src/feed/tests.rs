@@ -1,22 +1,27 @@
+use std::path::Path;
 use std::time::Duration;
 
 use event_log::local::LocalOptions;
 use event_log::{Cleanup, LocalLog, Record, TopicConfig};
-use scan_model::enrolment::{Sex, Verification};
-use scan_model::mask::MaskedName;
 use scan_model::{Enrolment, Identity, PersonId, codec};
 
 use super::*;
+use crate::cache::tests::enrolment;
 use crate::snapshot::{self, Pace, SnapshotError};
+
+/// A log with the topics of the feed, each of so many partitions.
+fn open_log(folder: &Path, partitions: u32) -> SharedLog {
+    let topics = StatusTopic::ALL
+        .map(|topic| TopicConfig::new(topic.name(), partitions, Cleanup::KEEP))
+        .to_vec();
+    let (log, _) = LocalLog::open(folder, topics, &LocalOptions::default()).unwrap();
+    Arc::new(log)
+}
 
 #[tokio::test]
 async fn inv5_a_snapshot_states_where_it_stands_in_partitions_that_held_nothing_yet() {
     let folder = tempfile::tempdir().unwrap();
-    let topics = StatusTopic::ALL
-        .map(|topic| TopicConfig::new(topic.name(), 3, Cleanup::KEEP))
-        .to_vec();
-    let (log, _) = LocalLog::open(folder.path(), topics, &LocalOptions::default()).unwrap();
-    let log: SharedLog = Arc::new(log);
+    let log = open_log(folder.path(), 3);
     let cache = Arc::new(StatusCache::new(10).unwrap());
     let feed = Feed::start(log, Arc::clone(&cache), &Coverage::default()).unwrap();
     let file = folder.path().join("status.snapshot");
@@ -37,28 +42,15 @@ async fn inv5_a_snapshot_states_where_it_stands_in_partitions_that_held_nothing_
 #[tokio::test]
 async fn whoever_finds_the_table_full_stops_nothing_for_the_others() {
     let folder = tempfile::tempdir().unwrap();
-    let topics = StatusTopic::ALL
-        .map(|topic| TopicConfig::new(topic.name(), 1, Cleanup::KEEP))
-        .to_vec();
-    let (log, _) = LocalLog::open(folder.path(), topics, &LocalOptions::default()).unwrap();
-    let log: SharedLog = Arc::new(log);
+    let log = open_log(folder.path(), 1);
     let record = |number: u64| {
+        let identity = Identity {
+            person: PersonId(number),
+            check: 0,
+        };
         let enrolment = Enrolment {
-            identity: Identity {
-                person: PersonId(number),
-                check: 0,
-            },
-            verification: Verification::NameMatched,
-            sex: Sex::Unknown,
-            birth_year: None,
-            name: MaskedName::of("张伟").unwrap(),
-            phone: None,
-            name_hash: 1,
-            phone_hash: None,
-            residence: None,
-            recorded_at: Timestamp(0),
-            synthetic: false,
-            change: 1,
+            identity,
+            ..enrolment(0)
         };
         let value = codec::encode(&enrolment).unwrap();
         Record::keyed(number.to_be_bytes().to_vec(), value)
