@@ -48,6 +48,19 @@ pub struct CodeRevocation {
     pub change: u16,
 }
 
+impl CodeRevocation {
+    /// The key as the compacted topic `code-revocations` keeps it: person first, so that it partitions by person, and the minute from
+    /// which codes are valid again, to which the status table rounds up. A person's latest record need not be the latest instant where
+    /// two nodes revoke at once and their clocks differ, so compaction drops none of another minute.
+    pub fn topic_key(&self) -> Vec<u8> {
+        const MINUTE_MS: i64 = 60_000;
+        let mut key = self.person.0.to_be_bytes().to_vec();
+        let minute = (self.valid_from.0 + MINUTE_MS - 1).div_euclid(MINUTE_MS);
+        key.extend_from_slice(&minute.to_be_bytes());
+        key
+    }
+}
+
 /// What makes two records speak of the same fact: person, source, category, reference.
 pub type FactKey = (PersonId, String, Category, String);
 
@@ -154,6 +167,21 @@ mod tests {
         let withdrawn = fact(10, Some(10));
         assert!(!withdrawn.is_active_at(Timestamp(10)));
         assert_eq!(withdrawn.next_change_after(Timestamp(0)), None);
+    }
+
+    #[test]
+    fn x13_revocations_of_another_minute_have_another_key() {
+        let revocation = |valid_from| CodeRevocation {
+            person: PersonId(7),
+            valid_from: Timestamp(valid_from),
+            recorded_at: Timestamp(0),
+            supplied_by: 0,
+            change: 1,
+        };
+        let key = |valid_from| revocation(valid_from).topic_key();
+        assert_eq!(key(60_001), key(120_000));
+        assert_ne!(key(60_000), key(60_001));
+        assert_eq!(key(1)[..8], 7_u64.to_be_bytes());
     }
 
     #[test]

@@ -130,7 +130,7 @@ async fn revoke_one(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<
     };
     audit::write(ingest, &entry).await?;
     let partition = partition_for(person.0, ingest.partitions);
-    let record = Record::keyed(person.0.to_be_bytes().to_vec(), value);
+    let record = Record::keyed(revocation.topic_key(), value);
     let appended = ingest
         .log
         .append(CODE_REVOCATIONS, partition, vec![record])
