@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use axum::http::Method;
 use scan_model::enrolment::{Sex, Verification};
 use scan_model::mask::MaskedName;
-use scan_model::{CodeKeys, Document, DocumentKind, Enrolment, Identity, Timestamp};
+use scan_model::{Alias, CodeKeys, Document, DocumentKind, Enrolment, Identity, Timestamp};
 use serde_json::{Value, json};
 use support::{NUMBER, OTHER_NUMBER, World, document, refusal};
 
@@ -184,6 +184,43 @@ async fn p1_a_document_whose_id_is_another_s_is_refused_before_anything_is_appen
         .await;
     assert_eq!(refused.status, 409);
     assert_eq!(refused.problem().1, "document");
+    let renewal =
+        json!({"document": document(OTHER_NUMBER), "renews": document(NUMBER), "name": "韩梅梅"});
+    let refused = world
+        .post("identity_service", "/v1/persons", &renewal)
+        .await;
+    assert_eq!(refused.status, 409);
+    assert_eq!(world.count("persons").await, records);
+}
+
+#[tokio::test]
+async fn p1_a_document_whose_id_is_a_renewed_document_s_is_refused_before_anything_is_appended() {
+    let world = World::start().await;
+    let kind = DocumentKind::ResidentId;
+    let parsed = Document::parse(kind, OTHER_NUMBER, None, None, (2026, 1, 1)).unwrap();
+    let Identity { person, check } = world.ingest.config.person_key.identify(&parsed);
+    let own = Document::parse(kind, NUMBER, None, None, (2026, 1, 1)).unwrap();
+    let alias = Alias {
+        identity: Identity {
+            person,
+            check: !check,
+        },
+        of: world.ingest.config.person_key.identify(&own),
+        recorded_at: Timestamp::now(),
+        supplied_by: 0,
+    };
+    world.ingest.cache.apply_alias(&alias);
+    let records = world.count("persons").await;
+    for refused in [
+        json!({"document": document(OTHER_NUMBER), "name": "韩梅梅"}),
+        json!({"document": document(OTHER_NUMBER), "renews": document(NUMBER), "name": "韩梅梅"}),
+    ] {
+        let refused = world
+            .post("identity_service", "/v1/persons", &refused)
+            .await;
+        assert_eq!(refused.problem().1, "document");
+        assert_eq!(refused.status, 409);
+    }
     assert_eq!(world.count("persons").await, records);
 }
 

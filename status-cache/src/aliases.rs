@@ -40,6 +40,12 @@ impl Aliases {
             .map_or(identity, |known| known.of)
     }
 
+    /// Whether the id of a document stands for the person of another document, with the same id by chance (P1).
+    pub fn is_another_s(&self, identity: Identity) -> bool {
+        let known = self.get(identity.person);
+        known.is_some_and(|known| known.residue != identity.residue())
+    }
+
     /// The person whom an id stands for.
     pub fn person(&self, id: PersonId) -> PersonId {
         self.get(id).map_or(id, |known| known.of.person)

@@ -285,6 +285,10 @@ fn complete(
     };
     let renewed = draft.complete(hashes);
     let enrolment = &mut draft.enrolment;
+    if ingest.cache.aliases().is_another_s(enrolment.identity) {
+        *item = Err(same_id());
+        return;
+    }
     enrolment.synthetic |= caller.synthetic;
     match renewed.map(|earlier| renew(ingest, enrolment, earlier, caller, now)) {
         Some(Ok(renewal)) => *alias = renewal,
@@ -339,6 +343,10 @@ fn renew(
     if later.person == of.person || ingest.cache.resolve(later) == of {
         return Ok(None);
     }
+    let has_id = |identity: Identity| ingest.cache.get(identity.person, now).is_some();
+    if has_id(later) && !is_enrolled(later) {
+        return Err(same_id());
+    }
     if is_enrolled(later) || ingest.cache.resolve(later) != later {
         return Err(Problem::conflict(
             "document",
@@ -372,9 +380,11 @@ fn check(
             place.insert(further);
             Ok(())
         }
-        Entry::Occupied(_) | Entry::Vacant(_) => Err(Problem::conflict(
-            "document",
-            "another document has the same person id; report it to the operator",
-        )),
+        Entry::Occupied(_) | Entry::Vacant(_) => Err(same_id()),
     }
+}
+
+fn same_id() -> Problem {
+    let detail = "another document has the same person id; report it to the operator";
+    Problem::conflict("document", detail)
 }

@@ -171,6 +171,38 @@ fn p1_a_collision_keeps_the_earlier_enrolment() {
 }
 
 #[test]
+fn p1_an_id_that_is_an_alias_is_no_other_document_s() {
+    let later = Identity {
+        person: PersonId(0x77),
+        check: 0x99,
+    };
+    let stranger = Identity {
+        check: 0x98,
+        ..later
+    };
+    let renewed = |identity| Alias {
+        identity,
+        of: enrolment(1).identity,
+        recorded_at: Timestamp(0),
+        supplied_by: 0,
+    };
+    let enrolled = Enrolment {
+        identity: stranger,
+        ..enrolment(1)
+    };
+    let cache = StatusCache::new(10).unwrap();
+    cache.apply_alias(&renewed(later));
+    assert!(cache.aliases().is_another_s(stranger) && !cache.aliases().is_another_s(later));
+    let outcome = cache.apply_enrolment(&enrolled).unwrap();
+    assert_eq!((outcome, cache.table().len()), (Applied::Collision, 0));
+    // The other way round the enrolment was the earlier one.
+    let cache = StatusCache::new(10).unwrap();
+    cache.apply_enrolment(&enrolled).unwrap();
+    assert_eq!(cache.apply_alias(&renewed(later)), Applied::Collision);
+    assert_eq!(cache.resolve(later), later);
+}
+
+#[test]
 fn p4_a_revocation_is_never_undone() {
     let cache = StatusCache::new(10).unwrap();
     let revocation = |minute: i64| CodeRevocation {

@@ -40,7 +40,8 @@ impl Turn<'_> {
     pub fn apply_enrolment(&mut self, enrolment: &Enrolment) -> Result<Applied, TableFull> {
         let id = enrolment.identity.person;
         let old = self.table.get(id);
-        if old.is_some_and(|old| old.person.residue() != enrolment.identity.residue()) {
+        let is_another_s = |old: Resident| old.person.residue() != enrolment.identity.residue();
+        if old.is_some_and(is_another_s) || self.cache.aliases.is_another_s(enrolment.identity) {
             return Ok(Applied::Collision);
         }
         let shown = ShownWord::new(enrolment.name, enrolment.phone);
@@ -113,7 +114,9 @@ impl Turn<'_> {
         if id == person || self.person(id) == person {
             return Applied::Known;
         }
-        if self.cache.aliases.put(alias).is_err() {
+        let enrolled = self.table.get(id);
+        let is_another_s = |old: Resident| old.person.residue() != alias.identity.residue();
+        if enrolled.is_some_and(is_another_s) || self.cache.aliases.put(alias).is_err() {
             return Applied::Collision;
         }
         self.share_facts(id, person);
