@@ -126,7 +126,13 @@ impl Ingest {
         config: IngestConfig,
     ) -> Result<Arc<Self>, IngestError> {
         let spool = start_spool(&log, config.spool.clone()).await?;
-        let (cache, coverage) = restore(&config)?;
+        let (cache, coverage) = match restore(&config)? {
+            (cache, coverage) if is_of_another_log(&cache, &log, &config).await => {
+                drop((cache, coverage));
+                (empty(&config)?, Coverage::default())
+            }
+            restored => restored,
+        };
         let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &coverage)?;
         let knows_something = coverage != Coverage::default();
         if !(config.may_start_without_log && knows_something) {
@@ -295,24 +301,47 @@ async fn wait_known_until(feed: &Feed, instant: Timestamp) {
     }
 }
 
+/// How long the log is asked whether the snapshot is of it. Where it is away, the feed tells once it is back.
+const ASKING: Duration = Duration::from_secs(2);
+
+/// Whether the restored snapshot covers what the log does not hold.
+async fn is_of_another_log(cache: &StatusCache, log: &SharedLog, config: &IngestConfig) -> bool {
+    let Some(file) = &config.snapshot else {
+        return false;
+    };
+    let asking = snapshot::check_against_log(cache, log, file);
+    match tokio::time::timeout(ASKING, asking).await {
+        Ok(Ok(Err(refused))) => {
+            say_refused(&refused);
+            true
+        }
+        Ok(Ok(Ok(())) | Err(_)) | Err(_) => false,
+    }
+}
+
+fn say_refused(error: &snapshot::SnapshotError) {
+    tracing::warn!(%error, "the status snapshot is refused; the status is rebuilt from the log");
+}
+
+fn empty(config: &IngestConfig) -> Result<Arc<StatusCache>, IngestError> {
+    StatusCache::new(config.capacity)
+        .map(|cache| Arc::new(cache.expecting(config.expected)))
+        .map_err(IngestError::Memory)
+}
+
 /// The cache as the snapshot has it, or an empty one to be filled from the log.
 fn restore(config: &IngestConfig) -> Result<(Arc<StatusCache>, Coverage), IngestError> {
-    let empty = || {
-        StatusCache::new(config.capacity)
-            .map(|cache| Arc::new(cache.expecting(config.expected)))
-            .map_err(IngestError::Memory)
-    };
     let Some(file) = config.snapshot.as_deref().filter(|file| file.exists()) else {
-        return Ok((empty()?, Coverage::default()));
+        return Ok((empty(config)?, Coverage::default()));
     };
-    let cache = empty()?;
+    let cache = empty(config)?;
     let fingerprint = config.person_key.fingerprint();
     match snapshot::read(&cache, fingerprint, config.snapshot_max_age, file) {
         Ok(coverage) => Ok((cache, coverage)),
         Err(error) => {
-            tracing::warn!(%error, "the status snapshot is refused; the status is rebuilt from the log");
+            say_refused(&error);
             drop(cache);
-            Ok((empty()?, Coverage::default()))
+            Ok((empty(config)?, Coverage::default()))
         }
     }
 }

@@ -2,10 +2,11 @@
 
 mod turn;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use event_log::{Offset, Partition};
 use parking_lot::Mutex;
 use scan_model::enrolment::{Enrolment, Sex, Verification};
 use scan_model::mask::{MaskedName, MaskedPhone};
@@ -15,7 +16,7 @@ use scan_model::{
 
 use crate::aliases::Aliases;
 use crate::layout::version_of;
-use crate::positions::{AppliedPositions, Positions};
+use crate::positions::{AppliedPositions, Positions, StatusTopic};
 use crate::side_table::SideTable;
 use crate::table::{Resident, SEGMENTS, Table, TableFull};
 
@@ -251,6 +252,11 @@ impl StatusCache {
     /// The side table, for its figures and for snapshots.
     pub const fn side_table(&self) -> &SideTable {
         &self.side_table
+    }
+
+    /// How far into the log anything in the cache reaches: the next offset of each partition.
+    pub fn highest_positions(&self) -> BTreeMap<(StatusTopic, Partition), Offset> {
+        self.behind.lock().applied.highest()
     }
 
     /// What of the log is in the cache: the next offset of each partition.

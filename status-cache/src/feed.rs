@@ -5,6 +5,7 @@ mod error;
 mod threads;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -94,6 +95,7 @@ impl Feed {
         let mut progress = HashMap::new();
         let mut tasks = JoinSet::new();
         let (failed, failure) = watch::channel(None);
+        let covered = cache.highest_positions();
         for topic in StatusTopic::ALL {
             for partition in 0..log.partitions(topic.name())? {
                 let key = (topic.name().to_owned(), partition);
@@ -104,6 +106,7 @@ impl Feed {
                     partition,
                     offset: start,
                 });
+                let covered = covered.get(&(topic, partition)).copied().unwrap_or(start);
                 let here = Arc::new(Progress {
                     position: watch::channel(start).0,
                     known_until_ms: AtomicI64::new(from.known_until.0),
@@ -111,7 +114,8 @@ impl Feed {
                 progress.insert(key, Arc::clone(&here));
                 let (log, cache, failed) = (Arc::clone(&log), Arc::clone(&cache), failed.clone());
                 let following = async move {
-                    if let Err(error) = follow(&log, &cache, topic, partition, start, &here).await {
+                    let from = start..covered;
+                    if let Err(error) = follow(&log, &cache, topic, partition, from, &here).await {
                         let topic = topic.name();
                         tracing::error!(%error, topic, partition, "status feed stopped");
                         failed.send_replace(Some(error.to_string()));
@@ -220,11 +224,11 @@ async fn follow(
     cache: &StatusCache,
     topic: StatusTopic,
     partition: Partition,
-    start: Offset,
+    from: Range<Offset>,
     progress: &Progress,
 ) -> Result<(), FeedError> {
     let instruments = Instruments::of(topic);
-    let mut reader = open_reader(log, topic.name(), partition, start).await?;
+    let mut reader = open_reader(log, topic, partition, from).await?;
     progress.position.send_replace(reader.position());
     let mut has_caught_up = false;
     loop {
@@ -274,24 +278,35 @@ async fn follow(
     }
 }
 
-/// A reader from an offset, or from the partition's start where that is later; waits while the log is away.
+/// A reader from where a part of the cache begins to know nothing, or from the partition's start where that is later; waits while the log
+/// is away. The range ends where all of the cache knows nothing.
 async fn open_reader(
     log: &SharedLog,
-    topic: &str,
+    topic: StatusTopic,
     partition: Partition,
-    from: Offset,
+    from: Range<Offset>,
 ) -> Result<Box<dyn PartitionReader>, FeedError> {
+    let topic_name = topic.name();
     loop {
         let opened = async {
-            let bounds = log.bounds(topic, partition).await?;
-            log.read(topic, partition, from.max(bounds.start)).await
+            let bounds = log.bounds(topic_name, partition).await?;
+            if from.end > bounds.end {
+                return Err(FeedError::AheadOfLog {
+                    topic: topic_name,
+                    partition,
+                    covered: from.end,
+                    end: bounds.end,
+                });
+            }
+            let start = from.start.max(bounds.start);
+            Ok(log.read(topic_name, partition, start).await?)
         };
         match opened.await {
-            Err(error) if error.is_retryable() => {
-                tracing::debug!(%error, topic, partition, "the status feed waits for the log");
+            Err(FeedError::Log(error)) if error.is_retryable() => {
+                tracing::debug!(%error, topic_name, partition, "the status feed waits for the log");
                 tokio::time::sleep(AWAY_INTERVAL).await;
             }
-            outcome => return Ok(outcome?),
+            outcome => return outcome,
         }
     }
 }

@@ -126,6 +126,16 @@ impl AppliedPositions {
             .retain(|_, offsets| offsets.iter().any(|offset| *offset != offsets[0]));
     }
 
+    /// The next offset of each partition that is applied nowhere: beyond the lowest where a restored segment is.
+    pub fn highest(&self) -> BTreeMap<(StatusTopic, Partition), Offset> {
+        let highest = |(key, next): (&(StatusTopic, Partition), &Offset)| {
+            let restored = self.restored.get(key).into_iter().flatten();
+            let all = restored.chain([next]);
+            (*key, all.copied().max().unwrap_or(*next))
+        };
+        self.next.iter().map(highest).collect()
+    }
+
     /// The next offset of each partition that is not applied everywhere.
     pub fn lowest(&self) -> Positions {
         self.next
@@ -155,6 +165,7 @@ mod tests {
         }
         applied.finish_restore();
         assert_eq!(applied.lowest()[&("facts".to_owned(), 3)], 10);
+        assert_eq!(applied.highest()[&(StatusTopic::Facts, 3)], 20);
         assert!(!applied.covers(&at(10), 0) && applied.covers(&at(10), 120));
         applied.advance(at(15));
         assert!(applied.covers(&at(19), 120), "not beyond all segments yet");

@@ -75,3 +75,59 @@ async fn whoever_finds_the_table_full_stops_nothing_for_the_others() {
     assert!(!file.exists() && !file.with_extension("writing").exists());
     feed.stop().await;
 }
+
+#[tokio::test]
+async fn inv5_a_snapshot_ahead_of_the_log_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open_log(&folder.path().join("first"), 1);
+    let record = |number: u64| {
+        let identity = Identity {
+            person: PersonId(number),
+            check: 0,
+        };
+        let enrolment = Enrolment {
+            identity,
+            ..enrolment(0)
+        };
+        Record::keyed(
+            number.to_be_bytes().to_vec(),
+            codec::encode(&enrolment).unwrap(),
+        )
+    };
+    let appended = log.append(PERSONS, 0, vec![record(1), record(2)]).await;
+    let cache = Arc::new(StatusCache::new(2).unwrap());
+    let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &Coverage::default()).unwrap();
+    let last = appended.unwrap().last;
+    assert!(
+        feed.wait_applied(PERSONS, 0, last, Duration::from_secs(30))
+            .await
+    );
+    let file = folder.path().join("status.snapshot");
+    snapshot::write(&cache, Timestamp::now(), [1; 8], &file, Pace::Fast).unwrap();
+    feed.stop().await;
+
+    let restored = Arc::new(StatusCache::new(2).unwrap());
+    let coverage = snapshot::read(&restored, [1; 8], Duration::from_secs(60), &file).unwrap();
+    let of_its_log = snapshot::check_against_log(&restored, &log, &file).await;
+    of_its_log.unwrap().unwrap();
+    // A log that was made anew holds less.
+    let anew = open_log(&folder.path().join("second"), 1);
+    anew.append(PERSONS, 0, vec![record(3)]).await.unwrap();
+    let refused = snapshot::check_against_log(&restored, &anew, &file).await;
+    assert!(matches!(
+        refused.unwrap(),
+        Err(SnapshotError::AheadOfLog {
+            topic: "persons",
+            partition: 0,
+            covered: 2,
+            end: 1,
+            ..
+        })
+    ));
+    // Nor is anything passed over where the log was away when the snapshot was read.
+    let feed = Feed::start(Arc::clone(&anew), restored, &coverage).unwrap();
+    let mut failure = feed.failure.clone();
+    let failed = failure.wait_for(Option::is_some).await.unwrap().clone();
+    assert!(failed.unwrap().contains("made anew"));
+    feed.stop().await;
+}

@@ -18,18 +18,21 @@
 //!
 //! Numbers are little-endian. A segment is written as it lies in memory, so that a start reads at the disk's speed on every
 //! core. It is written beside the old file, past the page cache, synced, and put in its place by one rename. One that is
-//! damaged, made under another key, of another version or too old is refused by name; the cache is then rebuilt from the log.
+//! damaged, made under another key, of another version, too old or ahead of the log is refused by name; the cache is then rebuilt from
+//! the log.
 
+mod against_log;
 mod read;
 mod write;
 
 use std::io;
 use std::path::PathBuf;
 
-use event_log::Partition;
+use event_log::{Offset, Partition};
 
 use crate::positions::StatusTopic;
 
+pub use self::against_log::check_against_log;
 pub use self::read::read;
 pub use self::write::{Pace, write};
 
@@ -76,6 +79,20 @@ pub enum SnapshotError {
         age_hours: i64,
         /// The bound: half of the topics' delete retention.
         limit_hours: i64,
+    },
+    /// Of another log: it covers more than this one holds.
+    #[error("{}: covers {topic}/{partition} up to offset {covered}, and the log ends at {end}: it is of another log, or the log was made anew", file.display())]
+    AheadOfLog {
+        /// The file.
+        file: PathBuf,
+        /// The topic.
+        topic: &'static str,
+        /// The partition.
+        partition: Partition,
+        /// What the snapshot covers.
+        covered: Offset,
+        /// What the log holds.
+        end: Offset,
     },
     /// Persons of the log are not in the table, and a restart from the snapshot would not read them again: raise persons.capacity.
     #[error("{persons} enrolments found the status table full; raise persons.capacity and restart")]
