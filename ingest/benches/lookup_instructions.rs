@@ -1,88 +1,120 @@
-//! Lookups by code from the caller's headers to the answer's bytes, for counting instructions: `scripts/instructions.sh` runs this twice
-//! under callgrind and divides the difference, which is the same on every run whatever else the machine does.
+//! Lookups by code on a node's front line, from a request's bytes to its answer's bytes, for counting instructions:
+//! `scripts/instructions.sh` runs this twice under callgrind and divides the difference, which is the same on every run whatever else the
+//! machine does. Sockets and the kernel are not in it.
 //!
 //! usage: `lookup_instructions <lookups>`
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, header};
-use ingest::decision::{self, AnswerContext, Moment, Named};
-use ingest::problem::Problem;
-use ingest::wording::Language;
-use ingest::{ApiKey, Authority, Right, Role};
+use anyhow::{Result, ensure};
+use event_log::local::LocalOptions;
+use event_log::{LocalLog, SharedLog};
+use http_service::answer_requests;
+use ingest::topics::{self, Retention};
+use ingest::{ApiKey, Authority, Front, Ingest, IngestConfig, Role};
+use registry::RegistryNode;
+use scan_model::codec::{ScanFormat, WireRecord};
 use scan_model::enrolment::{Enrolment, Sex, Verification};
 use scan_model::mask::{MaskedName, MaskedPhone};
 use scan_model::person::Identity;
-use scan_model::{CodeForm, CodeKeys, CodePayload, PersonId, Ruleset, Scheme, Timestamp};
-use status_cache::StatusCache;
+use scan_model::{
+    CodeForm, CodeKeys, CodePayload, PersonId, PersonKey, Ruleset, Scan, Scheme, Timestamp,
+};
 
 const PERSONS: u64 = 1000;
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn main() -> anyhow::Result<()> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
     let lookups: usize = std::env::args()
         .skip(1)
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(1000);
-    let secret = "0123456789abcdef0123456789abcdef";
-    let key = ApiKey {
+    let folder = tempfile::tempdir()?;
+    let declared = topics::all(1, Retention::default());
+    let (log, _) = LocalLog::open(folder.path(), declared, &LocalOptions::default())?;
+    let log: SharedLog = Arc::new(log);
+    let registry = Arc::new(RegistryNode::start(Arc::clone(&log)).await?);
+    let node = Ingest::start(log, registry, config()?).await?;
+    let requests = requests(&node)?;
+    let front = Front(node);
+    let (mut body, mut output) = (Vec::with_capacity(1024), Vec::with_capacity(1024));
+    for request in requests.iter().cycle().take(lookups) {
+        output.clear();
+        answer_one(&front, request, &mut body, &mut output);
+        ensure!(
+            output.starts_with(b"HTTP/1.1 200 OK\r\n"),
+            "a lookup was refused"
+        );
+    }
+    Ok(())
+}
+
+/// What is counted: callgrind collects inside of this function alone.
+#[inline(never)]
+fn answer_one(front: &Front, request: &[u8], body: &mut Vec<u8>, output: &mut Vec<u8>) {
+    black_box(answer_requests(front, black_box(request), body, output));
+}
+
+/// A request for each person, as a gate's client writes it.
+fn requests(node: &Ingest) -> Result<Vec<Vec<u8>>> {
+    let keys = node.code_keys.load();
+    let issued_second = u32::try_from(Timestamp::now().seconds())?;
+    (1..=PERSONS)
+        .map(|n| {
+            let person = PersonId(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+            node.cache.apply_enrolment(&enrolment(person)?)?;
+            let code = keys.seal(&CodePayload {
+                person,
+                issued_second,
+                scheme: Scheme::Yuekang,
+                form: CodeForm::App,
+            });
+            let request = format!(
+                "GET /v1/codes/{code} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nAuthorization: Bearer {SECRET}\r\n\r\n"
+            );
+            Ok(request.into_bytes())
+        })
+        .collect()
+}
+
+fn config() -> Result<IngestConfig> {
+    let gate = ApiKey {
         name: "gate".into(),
         role: Role::Gate,
-        secret_hash: Authority::secret_hash(secret),
+        secret_hash: Authority::secret_hash(SECRET),
         further_rights: vec![],
         sites: vec![],
         requests_per_second: None,
         synthetic: false,
     };
-    let authority = Authority::new(&[key], |_| 1)?;
-    let keys = CodeKeys::new(&BTreeMap::from([(1, [7; 32])]))?;
-    let cache = StatusCache::new(PERSONS as usize)?;
-    let person = |n: u64| PersonId(n.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut codes = Vec::new();
-    for n in 1..=PERSONS {
-        cache.apply_enrolment(&enrolment(person(n))?)?;
-        codes.push(keys.seal(&CodePayload {
-            person: person(n),
-            issued_second: 1_790_000_000,
-            scheme: Scheme::Yuekang,
-            form: CodeForm::App,
-        }));
-    }
-    let mut headers = HeaderMap::new();
-    let bearer = HeaderValue::from_str(&format!("Bearer {secret}"))?;
-    headers.insert(header::AUTHORIZATION, bearer);
-    let ruleset = Ruleset::edition_4();
-    let now = Timestamp(1_790_000_100_000);
-    let moment = Moment {
-        now,
-        shown_at: now,
+    Ok(IngestConfig {
+        person_key: PersonKey::new(&[7; 32]),
+        code_keys: CodeKeys::new(&BTreeMap::from([(1, [7; 32])]))?,
+        api_keys: vec![gate],
+        ruleset: Ruleset::edition_4(),
+        capacity: PERSONS as usize,
+        expected: 0,
+        refuse_red_check_ins: true,
+        scan_version: <Scan as WireRecord>::WRITTEN,
+        lateness_days: 31,
+        stale_after_ms: 60_000,
         rotating_seconds: 60,
-    };
-    let mut answer = Vec::with_capacity(1024);
-    for code in codes.iter().cycle().take(lookups) {
-        let caller = authority.identify(black_box(&headers)).map_err(refused)?;
-        caller.require(Right::LookUpCode).map_err(refused)?;
-        let valid = decision::open_code(black_box(code), &keys, &cache, moment)
-            .map_err(|refusal| anyhow::anyhow!(refusal.name()))?;
-        let context = AnswerContext {
-            ruleset: &ruleset,
-            knowledge_age_ms: 12,
-            stale_after_ms: 60_000,
-            language: Language::of(&headers),
-        };
-        answer.clear();
-        let named = Named::Code(valid.payload);
-        decision::write_answer(&mut answer, &valid.status, named, &context);
-        black_box(&answer);
-    }
-    Ok(())
+        scans_format: ScanFormat::default(),
+        appends: 1,
+        remembered_scans: 1,
+        snapshot: None,
+        snapshot_max_age: Duration::from_hours(1),
+        durability: "local log, fsynced".into(),
+        spool: None,
+        may_start_without_log: false,
+    })
 }
 
-fn refused(problem: Problem) -> anyhow::Error {
-    anyhow::anyhow!("{problem:?}")
-}
-
-fn enrolment(person: PersonId) -> anyhow::Result<Enrolment> {
+fn enrolment(person: PersonId) -> Result<Enrolment> {
     Ok(Enrolment {
         identity: Identity { person, check: 1 },
         verification: Verification::FaceChecked,

@@ -28,12 +28,12 @@ fn recorded() -> &'static PrometheusHandle {
 }
 
 /// The value of a series, by its name and labels in the exposition's text; 0 where there is none yet.
-fn value(series: &str) -> f64 {
+fn value(series: &str) -> u64 {
     let text = recorded().render();
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(series));
     lines
         .next()
-        .map_or(0.0, |value| value.trim().parse().unwrap())
+        .map_or(0, |value| value.trim().parse().unwrap())
 }
 
 #[tokio::test]
@@ -72,8 +72,8 @@ async fn c10_lookups_are_counted_by_outcome() {
                 .await;
         }
         let series = format!("ingest_lookups_total{{outcome=\"{outcome}\"}}");
-        assert_eq!(value(&series), 0.0, "{outcome}");
-        let count = codes.len() as f64;
+        assert_eq!(value(&series), 0, "{outcome}");
+        let count = codes.len() as u64;
         for code in &codes {
             let answer = world.look_up(code, "en").await.json();
             let kind = answer["type"].as_str().unwrap_or_default().to_owned();
@@ -83,9 +83,9 @@ async fn c10_lookups_are_counted_by_outcome() {
         // Many at once are counted as one by one.
         let batch = json!({"codes": codes});
         world.post("gate", "/v1/lookups", &batch).await;
-        assert_eq!(value(&series), 2.0 * count, "{outcome}");
+        assert_eq!(value(&series), 2 * count, "{outcome}");
     }
-    assert_eq!(value("ingest_lookups_total{outcome=\"answered\"}"), 1.0);
+    assert_eq!(value("ingest_lookups_total{outcome=\"answered\"}"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,11 +127,11 @@ async fn x2_facts_take_effect_on_every_node_and_each_propagation_is_measured() {
     };
     // The node that was told answers by it from the acknowledgement on, the others a moment later.
     assert!(ids.iter().all(|id| is_red(&world.ingest, *id)));
-    while !ids.iter().all(|id| is_red(&other, *id)) || counted() < before + 2.0 * PERSONS as f64 {
+    while !ids.iter().all(|id| is_red(&other, *id)) || counted() < before + 2 * PERSONS as u64 {
         assert!(acknowledged.elapsed() < Duration::from_secs(30));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(counted(), before + 2.0 * PERSONS as f64);
+    assert_eq!(counted(), before + 2 * PERSONS as u64);
     let within_10_s = value("status_propagation_seconds_bucket{topic=\"facts\",le=\"10\"}");
     assert_eq!(within_10_s, counted());
 }

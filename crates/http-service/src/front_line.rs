@@ -9,6 +9,7 @@
 //! A connection begins as a [`quick`] one: requests that the service answers from memory are read, answered and written in one
 //! go, many at once where they come so. The first that is not among them, and all that follow it, are hyper's and the router's.
 
+pub mod answering;
 mod connection;
 mod head;
 pub mod quick;

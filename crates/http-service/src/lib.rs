@@ -7,6 +7,7 @@ pub mod serving;
 
 pub use axum::response::IntoResponse;
 pub use axum::{Router, routing};
+pub use front_line::answering::{Answered, answer_requests};
 pub use front_line::quick::{Answer, Headers, Quick};
 pub use front_line::serve_front_line;
 pub use problem::Problem;

@@ -8,10 +8,10 @@ use http_service::RenderMetrics;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tracing_subscriber::EnvFilter;
 
-/// Seconds, from a tenth of a millisecond to ten.
-const BUCKETS: [f64; 16] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0,
+/// Seconds, from a tenth of a millisecond to ten; 0.1 and 0.3 are the bounds of propagation (X2).
+const BUCKETS: [f64; 17] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.3, 0.5, 1.0,
+    2.5, 5.0, 10.0,
 ];
 
 /// How long samples of histograms are kept apart, at most.

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,9 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::head::{self, MAX_FIELDS, Start};
-use super::quick::{Answer, Quick};
-use super::response;
+use super::answering::answer_requests;
+use super::quick::Quick;
 
 /// Bytes read at once.
 const INPUT: usize = 16 << 10;
@@ -123,10 +121,11 @@ impl<Q: Quick> QuickConnection<Q> {
         let read = input.filled().len();
         buffers.output.clear();
         let input = &buffers.input[..kept + read];
-        let answered = self.answer(input, &mut buffers.body, &mut buffers.output);
+        let (body, output) = (&mut buffers.body, &mut buffers.output);
+        let answered = answer_requests(&*self.quick, input, body, output);
         self.unread.clear();
-        self.unread.extend_from_slice(&input[answered..]);
-        self.is_for_others |= self.unread.len() > MAX_HEAD;
+        self.unread.extend_from_slice(&input[answered.bytes..]);
+        self.is_for_others = answered.is_for_others || self.unread.len() > MAX_HEAD;
         let mut output = buffers.output.as_slice();
         if !output.is_empty() {
             if let Poll::Ready(sent) = Pin::new(&mut self.stream).poll_write(context, output) {
@@ -135,33 +134,5 @@ impl<Q: Quick> QuickConnection<Q> {
             self.unsent.extend_from_slice(output);
         }
         Poll::Ready(Ok(read))
-    }
-
-    /// Appends the answers to the requests at the start of `input`; answers how many bytes those were.
-    fn answer(&mut self, input: &[u8], body: &mut Vec<u8>, output: &mut Vec<u8>) -> usize {
-        let mut at = 0;
-        while at < input.len() {
-            let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-            let head = match head::read(&input[at..], &mut fields) {
-                Start::Head(head) => head,
-                Start::Incomplete => break,
-                Start::Others => {
-                    self.is_for_others = true;
-                    break;
-                }
-            };
-            body.clear();
-            match self.quick.answer(head.target, &head, body) {
-                Some(Answer::Json) => response::write_json(output, body),
-                Some(Answer::Refusal(refusal)) => response::write(output, &refusal),
-                None => {
-                    self.is_for_others = true;
-                    break;
-                }
-            }
-            scheduling::front_line::answered();
-            at += head.length;
-        }
-        at
     }
 }
