@@ -16,12 +16,14 @@
 //!
 //! A record that cannot be decoded or stored becomes a dead letter ([`dead_letters`]); one of a newer version pauses its
 //! partition (INV-10). Positions that were lost are restored from what raw holds ([`positions`]). [`names`] keeps the names of sites
-//! and divisions beside the figures, [`dissolved`] erases grids, and [`replay`] builds every table anew from the log.
+//! and divisions beside the figures, [`fact_history`] who said what of whom, [`dissolved`] erases grids, and [`replay`] builds every table
+//! anew from the log.
 
 mod batch_size;
 pub mod completeness;
 pub mod dead_letters;
 pub mod dissolved;
+pub mod fact_history;
 pub mod names;
 mod patience;
 pub mod pending;

@@ -26,6 +26,7 @@ use warehouse::schema::{self, SchemaError};
 use warehouse::slices::{self, Slice};
 use warehouse::{Store, StoreError, ownership, replacement};
 
+use crate::fact_history::{self, RebuildError};
 use crate::pending::settled;
 use crate::pipeline::AggregatorError;
 use crate::{GROUP, SCANS, dissolved, names};
@@ -97,7 +98,7 @@ pub enum ReplayError {
     },
     /// Decide: the log does not reach as far back as the live database.
     #[error(
-        "the live database holds {rows} scans that are older than the log; a replay would lose them. Pass --forget-older to let them go"
+        "the live database holds {rows} scans and changes of facts that are older than the log; a replay would lose them. Pass --forget-older to let them go"
     )]
     OlderThanLog {
         /// How many.
@@ -161,6 +162,8 @@ pub struct Report {
     pub dead_letters: u64,
     /// Dead letters that had to be written, because there were none.
     pub dead_letters_written: u64,
+    /// Changes of facts stored.
+    pub fact_changes: u64,
     /// Rollup slices proven, of one rollup each.
     pub slices: usize,
     /// How long reading and storing took.
@@ -183,7 +186,7 @@ pub async fn run(
     schema::check_fingerprint(live, fingerprint).await?;
     let shares = shares(log).await?;
     if !options.forget_older {
-        refuse_to_forget(live, &shares).await?;
+        refuse_to_forget(log, live, &shares).await?;
     }
     let dissolved = dissolved::read(log).await?;
     if let Some(error) = dissolved.newer {
@@ -198,6 +201,7 @@ pub async fn run(
     schema::check_fingerprint(&built, fingerprint).await?;
     names::write_divisions(&built).await?;
     names::write_sites(log, &built, &dissolved.grids).await?;
+    let fact_changes = fact_history::rebuild(log, &built).await?;
     let mut builder = Builder::new(log, &built, &dissolved.grids, options).await?;
     let building = builder.build(&shares, report).await?;
     let began = Instant::now();
@@ -214,6 +218,7 @@ pub async fn run(
         consumer.commit(*partition, settled(share.end)).await?;
     }
     Ok(Report {
+        fact_changes,
         slices,
         building,
         proving,
@@ -247,37 +252,65 @@ async fn shares(log: &SharedLog) -> Result<BTreeMap<Partition, Share>, LogError>
     Ok(shares)
 }
 
+impl From<RebuildError> for ReplayError {
+    fn from(error: RebuildError) -> Self {
+        match error {
+            RebuildError::NewerVersion(partition, offset, error) => Self::NewerVersion {
+                topic: fact_history::TOPIC,
+                partition,
+                offset,
+                error,
+            },
+            RebuildError::Refused(error) => Self::Aggregator(error),
+        }
+    }
+}
+
 /// Refuses where the live database holds rows that the log has let go.
 async fn refuse_to_forget(
+    log: &SharedLog,
     live: &Store,
     shares: &BTreeMap<Partition, Share>,
 ) -> Result<(), ReplayError> {
-    #[derive(Deserialize)]
-    struct Count {
-        rows: u64,
-    }
-    let older: Vec<_> = shares
+    let scans = shares
         .iter()
-        .filter(|(_, share)| share.start > 0)
-        .map(|(partition, share)| {
-            format!(
-                "log_partition = {partition} AND log_offset < {}",
-                share.start
-            )
-        })
-        .collect();
-    if older.is_empty() {
-        return Ok(());
+        .map(|(partition, share)| (*partition, share.start));
+    let mut rows = count_older(live, "scans", scans.collect()).await?;
+    let mut facts = Vec::new();
+    for partition in 0..log.partitions(fact_history::TOPIC)? {
+        let start = log.bounds(fact_history::TOPIC, partition).await?.start;
+        facts.push((partition, start));
     }
-    let sql = format!(
-        "SELECT count() AS rows FROM scans WHERE {}",
-        older.join(" OR ")
-    );
-    let Count { rows } = live.row(&sql, &[]).await?;
+    rows += count_older(live, "fact_history FINAL", facts).await?;
     if rows > 0 {
         return Err(ReplayError::OlderThanLog { rows });
     }
     Ok(())
+}
+
+/// Rows of a table below where the log's partitions start.
+async fn count_older(
+    live: &Store,
+    table: &str,
+    starts: Vec<(Partition, Offset)>,
+) -> Result<u64, StoreError> {
+    #[derive(Deserialize)]
+    struct Count {
+        rows: u64,
+    }
+    let started = starts.into_iter().filter(|(_, start)| *start > 0);
+    let older: Vec<String> = started
+        .map(|(partition, start)| format!("log_partition = {partition} AND log_offset < {start}"))
+        .collect();
+    if older.is_empty() {
+        return Ok(0);
+    }
+    let sql = format!(
+        "SELECT count() AS rows FROM {table} WHERE {}",
+        older.join(" OR ")
+    );
+    let Count { rows } = live.row(&sql, &[]).await?;
+    Ok(rows)
 }
 
 /// Proves every slice of every rollup, and the number of raw rows; answers how many were compared.

@@ -58,6 +58,7 @@ impl<'a> Builder<'a> {
                 duplicates: 0,
                 dead_letters: 0,
                 dead_letters_written: 0,
+                fact_changes: 0,
                 slices: 0,
                 building: Duration::ZERO,
                 proving: Duration::ZERO,

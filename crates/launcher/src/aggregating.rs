@@ -40,6 +40,7 @@ pub async fn aggregate(
         Arc::clone(&log),
         store.clone(),
     ));
+    let fact_history = tokio::spawn(keep_fact_history(Arc::clone(&log), store.clone()));
     while !is_stopped(&stopped) {
         let joined = Aggregator::join(Arc::clone(&log), store.clone(), config.clone()).await;
         let outcome = match joined {
@@ -60,6 +61,22 @@ pub async fn aggregate(
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     names.abort();
+    fact_history.abort();
+}
+
+/// Follows the history of facts, from where it was left, until aborted.
+async fn keep_fact_history(log: SharedLog, store: Store) {
+    loop {
+        let followed = aggregator::fact_history::follow(Arc::clone(&log), store.clone()).await;
+        match followed {
+            Err(error) if !error.is_retryable() => {
+                tracing::error!(%error, "the history of facts is not followed; it is started again");
+            }
+            Err(error) => tracing::warn!(%error, "the history of facts is followed again"),
+            Ok(()) => {}
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn prepare(

@@ -151,7 +151,7 @@ pub struct StoreOptions {
 /// How long rows are kept in the store.
 #[derive(Args, Clone)]
 pub struct RetentionOptions {
-    /// Days for which raw scans are kept in the store after their week, 60 or more; 0 keeps them for ever.
+    /// Days for which raw scans and changes of facts are kept in the store after their week, 60 or more; 0 keeps them for ever.
     #[arg(long, env = "TONGXING_RAW_RETENTION_DAYS", default_value_t = 0)]
     pub raw_retention_days: u32,
     /// Days for which statistics are kept after their week, as many as raw scans or more; 0 keeps them for ever.
@@ -167,6 +167,9 @@ pub struct QueryOptions {
     /// Where to listen.
     #[arg(long, env = "TONGXING_QUERY_LISTEN", default_value = "127.0.0.1:8081")]
     pub listen: SocketAddr,
+    /// Where ingest is, as http://host:port: it decides who may read a person's history, which is refused without it.
+    #[arg(long, env = "TONGXING_INGEST_URL")]
+    pub ingest_url: Option<String>,
     /// Listen beyond loopback without TLS.
     #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
     pub allow_plaintext: bool,

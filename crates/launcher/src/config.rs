@@ -86,7 +86,7 @@ pub struct LocalOptions {
     /// How long scans are gathered before they are inserted, in milliseconds, 10 to 10000 [default: 300].
     #[arg(long, env = "TONGXING_LINGER_MS")]
     pub linger_ms: Option<u64>,
-    /// Days for which raw scans are kept in the store after their week, 60 or more; 0 keeps them for ever [default: 0].
+    /// Days for which raw scans and changes of facts are kept in the store after their week, 60 or more; 0 keeps them for ever [default: 0].
     #[arg(long, env = "TONGXING_RAW_RETENTION_DAYS")]
     pub raw_retention_days: Option<u32>,
     /// Days for which statistics are kept after their week, as many as raw scans or more; 0 keeps them for ever

@@ -1,5 +1,6 @@
 //! The local deployment: everything in one process over the local log, the engine as a child process.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use event_log::{LocalLog, SharedLog};
 use http_service::{RenderMetrics, Router};
 use ingest::topics::{self, Retention};
 use ingest::{Front, Ingest, IngestConfig};
-use query::{CompleteUpTo, Query};
+use query::{CompleteUpTo, IngestClient, Query};
 use registry::RegistryNode;
 use scan_model::Timestamp;
 use tokio::net::TcpListener;
@@ -89,6 +90,7 @@ impl Deployment {
         let query = Arc::new(Query {
             store: store.clone(),
             complete_up_to: complete_up_to(&log),
+            ingest: Some(ingest_client(config.ingest_listen)?),
         });
         servers.push(serve(
             query::router(query, metrics),
@@ -139,6 +141,18 @@ impl Deployment {
         }
         Ok(())
     }
+}
+
+/// A way to ingest, which listens here, perhaps on every address.
+fn ingest_client(listen: SocketAddr) -> Result<IngestClient> {
+    let mut reached = listen;
+    if reached.ip().is_unspecified() {
+        reached.set_ip(match listen {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    IngestClient::new(&format!("http://{reached}")).context("ingest_listen")
 }
 
 fn serve_front(

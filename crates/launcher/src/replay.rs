@@ -128,6 +128,7 @@ async fn replay(
         report.dead_letters,
         report.dead_letters_written,
     );
+    println!("{} changes of facts stored", report.fact_changes);
     println!(
         "{} slices proven in every rollup in {:.1} s; the built tables are live",
         report.slices,

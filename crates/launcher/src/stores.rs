@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http_service::RenderMetrics;
-use query::{CompleteUpTo, Query};
+use query::{CompleteUpTo, IngestClient, Query};
 use warehouse::{Cluster, Store, StoreConfig, Topology, schema};
 
 use crate::cli::{QueryOptions, StoreOptions};
@@ -61,9 +61,12 @@ pub async fn query_alone(options: QueryOptions, metrics: RenderMetrics) -> Resul
         let store = asked.clone();
         Box::pin(async move { warehouse::completeness::read(&store).await.ok().flatten() })
     });
+    let ingest = options.ingest_url.as_deref().filter(|url| !url.is_empty());
+    let ingest = ingest.map(IngestClient::new).transpose();
     let query = Arc::new(Query {
         store,
         complete_up_to,
+        ingest: ingest.context("ingest_url")?,
     });
     let router = query::router(query, metrics);
     println!("console  http://{}", options.listen);

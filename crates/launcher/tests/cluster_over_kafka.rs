@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster_support::engine_support::{is_long, seeded};
+use cluster_support::processes::Service;
 use cluster_support::{Cluster, PATIENCE, wait_until};
 use loadtest::client::Client;
 use loadtest::generator::{self, Live, LoadPlan};
@@ -16,6 +17,7 @@ use loadtest::traffic::Traffic;
 use loadtest::{setup, verify};
 use rand::Rng;
 use scan_model::Timestamp;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv1_whatever_is_killed_every_acknowledged_scan_is_counted_once() {
@@ -27,7 +29,12 @@ async fn inv1_whatever_is_killed_every_acknowledged_scan_is_counted_once() {
         cluster.aggregator("aggregator-1").await,
         cluster.aggregator("aggregator-2").await,
     ];
-    let query = cluster.service("query", &["query"]).await;
+    let query = cluster
+        .service("query", &["query", "--ingest-url", &other_ingest.url()])
+        .await;
+    // A person whose facts change before, and after, everything is killed.
+    let person = enrol_somebody(&cluster, &other_ingest).await;
+    change_facts(&cluster, &other_ingest, &person).await;
 
     let profile = Profile::guangdong_weekday().unwrap();
     let mut feed = Client::new(other_ingest.endpoint(), cluster.secret("synthetic-feed"));
@@ -89,6 +96,45 @@ async fn inv1_whatever_is_killed_every_acknowledged_scan_is_counted_once() {
     let counted = verify::counted(&query.endpoint(), &expected).await.unwrap();
     let differences = verify::differences(&expected, &verify::Counts::new(), &counted);
     assert!(differences.is_empty(), "{differences:#?}");
+    change_facts(&cluster, &other_ingest, &person).await;
+    let mut reader = Client::new(query.endpoint(), cluster.secret("health-feed"));
+    let mut changes = 0;
+    wait_until("every change of the facts is in the history", async || {
+        let asked = json!({ "person": person }).to_string().into();
+        let answer = reader.post("/v1/facts:history", "application/json", asked);
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+        changes = answer["history"].as_array().unwrap().len();
+        changes >= 2 * FACTS
+    })
+    .await;
+    assert_eq!(changes, 2 * FACTS);
+}
+
+/// Facts that [`change_facts`] supplies.
+const FACTS: usize = 20;
+
+async fn enrol_somebody(cluster: &Cluster, node: &Service) -> Value {
+    let mut client = Client::new(node.endpoint(), cluster.secret("identity-service"));
+    let person = json!({"document": {"kind": "passport", "number": "X12345678", "issuer": "SGP"}, "name": "A B"});
+    let body = person.to_string().into();
+    let answer = client.post("/v1/persons", "application/json", body).await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    answer["person"].clone()
+}
+
+async fn change_facts(cluster: &Cluster, node: &Service, person: &Value) {
+    let mut feed = Client::new(node.endpoint(), cluster.secret("health-feed"));
+    for number in 0..FACTS {
+        let fact = json!({"person": person, "category": "confirmed", "source": "cdc", "reference": number.to_string()});
+        let body = fact.to_string().into();
+        let answer = feed.post("/v1/facts", "application/json", body).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 201, "{}", answer.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use aggregator::{AggregatorConfig, AggregatorError, DEAD_LETTERS, SCANS, names};
+use aggregator::{AggregatorConfig, AggregatorError, DEAD_LETTERS, SCANS, fact_history, names};
 use engine_support::counted::Counted;
 use engine_support::digests::{Digest, digests, views};
 use engine_support::scans::{ScanSource, partition_of, record_of};
@@ -26,7 +26,9 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use registry::Site;
 use registry::command::{Body, Command as RegistryCommand};
-use scan_model::{Scan, SiteId, SiteKind, SiteRef, Timestamp, VenueType, codec};
+use scan_model::{
+    Category, Fact, PersonId, Scan, SiteId, SiteKind, SiteRef, Timestamp, VenueType, codec,
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use warehouse::schema;
@@ -236,6 +238,47 @@ impl Open<'_> {
         self.world.runtime.block_on(count).unwrap().rows
     }
 
+    /// Appends changes of facts, and has them stored.
+    fn change_facts(&mut self, count: u64) {
+        for number in 0..count {
+            let fact = Fact {
+                person: PersonId(number % 5 + 1),
+                category: Category::Confirmed,
+                source: "cdc".into(),
+                reference: number.to_string(),
+                effective: Timestamp::now(),
+                expiry: (number % 2 == 0).then(Timestamp::now),
+                recorded_at: Timestamp::now(),
+                supplied_by: 1,
+                note: String::new(),
+                change: number as u16,
+            };
+            let partition = event_log::partition_for(fact.person.0, PARTITIONS);
+            let record = Record::unkeyed(codec::encode(&fact).unwrap());
+            let append = self
+                .log
+                .append(fact_history::TOPIC, partition, vec![record]);
+            self.world.runtime.block_on(append).unwrap();
+        }
+        let store = self.engine.store(DATABASE);
+        let rows = async || -> u64 {
+            #[derive(serde::Deserialize)]
+            struct Count {
+                rows: u64,
+            }
+            let sql = "SELECT count() AS rows FROM fact_history FINAL";
+            store.row::<Count>(sql, &[]).await.unwrap().rows
+        };
+        let follower = fact_history::follow(std::sync::Arc::clone(&self.log), store.clone());
+        let follower = self.world.runtime.spawn(follower);
+        let began = Instant::now();
+        while self.world.runtime.block_on(rows()) < count {
+            assert!(began.elapsed() < PATIENCE, "not stored");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        follower.abort();
+    }
+
     fn dead_letters(&self) -> u64 {
         let bounds = self.log.bounds(DEAD_LETTERS, 0);
         self.world.runtime.block_on(bounds).unwrap().end
@@ -265,6 +308,7 @@ fn eventful(scans: usize) -> World {
     let kills = world.random.random_range(2..5);
     let mut open = world.open();
     open.import_grids();
+    open.change_facts(100);
     let first: Vec<Scan> = (0..60).map(|_| open.world.source.next()).collect();
     for scan in &first {
         open.append_scan(scan);
@@ -310,6 +354,7 @@ fn inv5_a_replay_gives_the_same_tables_with_erasures_honoured_and_no_dead_letter
     };
     assert!(letters > 2 && world.counted.duplicates > 60);
     assert!(before["scans"].rows > 0 && before["grid_day"].rows > 0 && before["sites"].rows == 4);
+    assert_eq!(before["fact_history"].rows, 100);
     for _ in 0..2 {
         world.assert_replayed();
         assert_eq!(world.digests(), before);

@@ -79,7 +79,7 @@ async fn x8_inv5_statistics_outlive_the_raw_scans_that_left() {
 
     let kept = Retention::new(60, 0).unwrap();
     let changed = retention::apply(&store, kept).await.unwrap();
-    assert_eq!(changed, ["corrections", "scans"]);
+    assert_eq!(changed, ["corrections", "fact_history", "scans"]);
     assert_eq!(retention::apply(&store, kept).await.unwrap(), [""; 0]);
     let started = Instant::now();
     let raw = loop {
@@ -104,7 +104,7 @@ async fn x8_inv5_statistics_outlive_the_raw_scans_that_left() {
     // Kept for ever again: what has left is not proven either.
     let for_ever = Retention::default();
     let changed = retention::apply(&store, for_ever).await.unwrap();
-    assert_eq!(changed, ["corrections", "scans"]);
+    assert_eq!(changed, ["corrections", "fact_history", "scans"]);
     let proof = slices::prove_and_repair(&store, &slices).await.unwrap();
     assert_eq!((proof.rebuilt, proof.beyond_retention), (Vec::new(), 1));
     assert_eq!(counts(&store, "region_hour", "hour").await, before);

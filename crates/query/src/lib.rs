@@ -3,6 +3,7 @@
 //! - [`period`] reads and bounds the asked time range; [`scope`] says which rows belong to a venue, grid or division.
 //! - [`flow`] answers figures by hour or day, empty ones as zeros; [`statistics`] answers totals;
 //!   [`corrected`] refuses what raw scans cannot answer any more.
+//! - [`fact_history`] answers who said what of a person, once [`ingest`] has said that the caller may know.
 //! - [`dashboards`] serves the Grafana files and runs their panels, [`macros`] expands the Grafana plugin's macros.
 //! - [`console`] serves the web console; [`routes`] joins them.
 //!
@@ -12,7 +13,9 @@
 pub mod console;
 pub mod corrected;
 pub mod dashboards;
+pub mod fact_history;
 pub mod flow;
+pub mod ingest;
 pub mod macros;
 pub mod period;
 pub mod routes;
@@ -20,5 +23,6 @@ pub mod scope;
 pub mod service;
 pub mod statistics;
 
+pub use ingest::IngestClient;
 pub use routes::router;
 pub use service::{CompleteUpTo, Query};

@@ -18,13 +18,13 @@ use crate::dashboards::{self, PanelQuery};
 use crate::period::{Period, Step};
 use crate::scope::{Records, Scope, Traffic};
 use crate::service::{Query, store_problem};
-use crate::{console, corrected, flow, statistics};
+use crate::{console, corrected, fact_history, flow, statistics};
 
 /// The OpenAPI document as served; a test holds it true.
 pub const OPENAPI: &str = include_str!("../openapi.json");
 
-/// Largest body of a panel or variable request, in bytes (INV-6).
-const MAX_BODY: usize = 64 << 10;
+/// Largest body, in bytes (INV-6).
+pub(crate) const MAX_BODY: usize = 64 << 10;
 
 /// Every route of the service.
 pub fn router(query: Arc<Query>, metrics: RenderMetrics) -> Router {
@@ -35,6 +35,7 @@ pub fn router(query: Arc<Query>, metrics: RenderMetrics) -> Router {
         .route("/v1/grids/{id}/statistics", get(grid_statistics))
         .route("/v1/regions/{code}/flow", get(region_flow))
         .route("/v1/regions/{code}/statistics", get(region_statistics))
+        .route("/v1/facts:history", post(fact_history::answer))
         .route("/v1/freshness", get(freshness))
         .route("/v1/dashboards", get(list_dashboards))
         .route("/v1/dashboards/{uid}", get(dashboard))

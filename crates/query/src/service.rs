@@ -7,6 +7,8 @@ use http_service::Problem;
 use scan_model::Timestamp;
 use warehouse::{Store, StoreError};
 
+use crate::ingest::IngestClient;
+
 /// Answers up to when everything is counted; `None` where that is not known.
 pub type CompleteUpTo =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Timestamp>> + Send>> + Send + Sync>;
@@ -17,6 +19,8 @@ pub struct Query {
     pub store: Store,
     /// Up to when everything is counted.
     pub complete_up_to: CompleteUpTo,
+    /// Where requests that belong to ingest go; without it they are refused.
+    pub ingest: Option<IngestClient>,
 }
 
 impl Query {

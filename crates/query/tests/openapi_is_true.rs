@@ -92,7 +92,7 @@ async fn t7_a_series_has_every_step_and_the_row_of_the_store_in_its_place() {
 async fn every_example_is_answered_as_documented() {
     let (world, document) = (World::with_store().await, document());
     let examples = document.examples();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     for example in examples {
         let path = example_path(&document, "POST", &example.path, false);
         let media_type = Some(example.media_type.as_str());

@@ -4,6 +4,7 @@
 //! - [`completeness`] says up to when the statistics are complete, for readers without a log.
 //! - [`engine`] serves `libchdb.so` over ClickHouse's HTTP interface, in a process of its own, and supervises that process.
 //! - [`erasure`] erases the history of dissolved grids.
+//! - [`fact_rows`] encodes changes of facts into RowBinary.
 //! - [`ownership`] lets the store refuse inserts of those who are not a log partition's owner any more.
 //! - [`replacement`] puts a database that was built beside the live one in its place.
 //! - [`schema`] holds the versioned migrations and applies them.
@@ -20,6 +21,7 @@ pub mod boot_marks;
 pub mod completeness;
 pub mod engine;
 pub mod erasure;
+pub mod fact_rows;
 pub mod ownership;
 pub mod replacement;
 pub mod replicas;

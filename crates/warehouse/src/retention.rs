@@ -7,12 +7,13 @@
 use scan_model::time::DAY_MS;
 use serde::Deserialize;
 
+use crate::fact_rows;
 use crate::store::{Store, StoreError};
 
 /// For how many days after a week's end its rows are kept; for ever without a number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Raw scans and corrections.
+    /// Raw scans, corrections and the history of facts.
     pub raw_days: Option<u32>,
     /// Rollups.
     pub statistics_days: Option<u32>,
@@ -60,7 +61,7 @@ impl Retention {
     }
 
     fn of(self, table: &str) -> Option<u32> {
-        if RAW.contains(&table) {
+        if RAW.contains(&table) || table == fact_rows::TABLE {
             self.raw_days
         } else {
             self.statistics_days

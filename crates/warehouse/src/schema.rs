@@ -39,7 +39,8 @@ const MIGRATIONS: &[Migration] = migrations![
     6 "0006_codecs_and_indices",
     7 "0007_rollup_codecs",
     8 "0008_owners",
-    9 "0009_claims"
+    9 "0009_claims",
+    10 "0010_fact_history"
 ];
 
 /// Why the schema is not what this build needs.

@@ -164,8 +164,12 @@ impl Service {
         (!values.is_empty()).then(|| values.iter().sum())
     }
 
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint::parse(&format!("http://{}", self.listen)).unwrap()
+        Endpoint::parse(&self.url()).unwrap()
     }
 
     pub fn is_running(&mut self) -> bool {

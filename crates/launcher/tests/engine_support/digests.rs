@@ -92,6 +92,10 @@ async fn digest_of(store: &Store, table: &Table) -> String {
         } else if r#type.starts_with("AggregateFunction(uniqExact") {
             selected.push(format!("uniqExactMerge(t.{name}) AS {name}"));
             is_grouped = true;
+        } else if r#type.starts_with("Nullable(") {
+            // The hash of a row with a null is null, and sums as nothing.
+            selected.push(format!("ifNull(toString(t.{name}), 'null') AS {name}"));
+            keys.push(name);
         } else {
             selected.push(format!("t.{name} AS {name}"));
             keys.push(name);

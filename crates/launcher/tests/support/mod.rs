@@ -106,6 +106,11 @@ impl Place {
         self.endpoint(2)
     }
 
+    /// The engine's host and port.
+    pub fn engine_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[2])
+    }
+
     fn endpoint(&self, index: usize) -> Endpoint {
         Endpoint::parse(&format!("http://127.0.0.1:{}", self.ports[index])).expect("loopback")
     }
@@ -228,7 +233,7 @@ impl Place {
 
     /// Asserts that every rollup equals its raw scans, as `tongxing check` says it.
     pub fn assert_rollups_whole(&self) {
-        let url = format!("http://127.0.0.1:{}", self.ports[2]);
+        let url = format!("http://{}", self.engine_address());
         let output = tongxing()
             .args(["check", "--clickhouse-url", &url])
             .output();

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use axum::response::IntoResponse;
 use axum::routing::any;
 use axum::{Router, body::Bytes};
 use http_body_util::BodyExt;
-use query::{Query, router};
+use query::{IngestClient, Query, router};
 use scan_model::Timestamp;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -62,10 +63,33 @@ pub fn refusal(status: u16, field: &str, rule: &str) -> (u16, String, String) {
     (status, field.to_owned(), rule.to_owned())
 }
 
+/// An ingest that knows one person, and the callers whose key is not `refused`.
+async fn serve_ingest() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = async |headers: HeaderMap, body: Bytes| {
+        if headers
+            .get("authorization")
+            .is_some_and(|key| key == "Bearer refused")
+        {
+            return http_service::Problem::missing_right("read_facts").into_response();
+        }
+        let asked: Value = serde_json::from_slice(&body).unwrap();
+        let person = asked["person"].as_str().unwrap();
+        axum::Json(
+            json!({"person": person, "status_version": 2, "knowledge_age_ms": 1, "facts": []}),
+        )
+        .into_response()
+    };
+    let server = Router::new().route("/v1/facts:query", axum::routing::post(answer));
+    tokio::spawn(async move { axum::serve(listener, server).await });
+    format!("http://{address}")
+}
+
 impl World {
     /// Over a store that nobody serves.
     pub fn without_store() -> Self {
-        Self::at("http://127.0.0.1:9")
+        Self::at("http://127.0.0.1:9", "http://127.0.0.1:9")
     }
 
     /// Over a server that answers every read with one row that has every column.
@@ -80,15 +104,17 @@ impl World {
             }
             json!({"start": DAY, "part": "00000000000000aa", "registrations": 3, "people": 2, "fever": 1,
                    "fever_people": 1, "red_encounters": 0, "refusals": 0,
+                   "category": "confirmed", "source": "cdc", "reference": "1", "effective_ms": DAY * 1000, "expiry_ms": null,
+                   "recorded_ms": DAY * 1000, "supplied_by": 170, "note": "", "change": 2,
                    "monday": 0, "name": "scans", "partition_key": "(log_partition, week)", "engine_full": "MergeTree"})
             .to_string()
         };
         let server = Router::new().fallback(any(answer));
         tokio::spawn(async move { axum::serve(listener, server).await });
-        Self::at(&format!("http://{address}"))
+        Self::at(&format!("http://{address}"), &serve_ingest().await)
     }
 
-    fn at(url: &str) -> Self {
+    fn at(url: &str, ingest: &str) -> Self {
         let store = Store::new(&StoreConfig {
             url: url.to_owned(),
             database: "tongxing".into(),
@@ -100,6 +126,7 @@ impl World {
         let query = Query {
             store,
             complete_up_to,
+            ingest: Some(IngestClient::new(ingest).unwrap()),
         };
         let metrics = Arc::new(|| "metrics 1\n".to_owned());
         Self {
@@ -128,7 +155,19 @@ impl World {
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        let request = request.body(body.into()).unwrap();
+        self.answer(request.body(body.into()).unwrap()).await
+    }
+
+    /// Posts JSON with a caller's key.
+    pub async fn post_as(&self, key: &str, path: &str, body: &Value) -> Reply {
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+            .body(body.to_string().into());
+        self.answer(request.unwrap()).await
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
