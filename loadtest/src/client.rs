@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where a service listens: plain HTTP, loopback only, because load goes nowhere else.
+/// Where a service listens, over plain HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// `host:port`.
@@ -25,6 +25,9 @@ pub enum ClientError {
     /// Not an address that load may go to.
     #[error("{0}: must be http:// and a loopback address with a port")]
     Endpoint(String),
+    /// Not an address.
+    #[error("{0}: must be http:// and a host with a port")]
+    AnyEndpoint(String),
     /// No connection.
     #[error("connect to {0}: {1}")]
     Connect(String, std::io::Error),
@@ -40,25 +43,36 @@ pub enum ClientError {
 }
 
 impl Endpoint {
-    /// Reads `http://127.0.0.1:8080`.
+    /// Reads `http://127.0.0.1:8080`: loads go to loopback alone.
     pub fn parse(url: &str) -> Result<Self, ClientError> {
-        let refuse = || ClientError::Endpoint(url.to_owned());
-        let authority = url
-            .strip_prefix("http://")
-            .ok_or_else(refuse)?
-            .trim_end_matches('/');
-        let (host, port) = authority.rsplit_once(':').ok_or_else(refuse)?;
-        let is_loopback = host == "localhost"
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback());
-        if !is_loopback || port.parse::<u16>().is_err() {
-            return Err(refuse());
-        }
-        Ok(Self {
+        let endpoint = Self::of_any_host(url);
+        let is_loopback = |endpoint: &Self| {
+            let host = endpoint.host();
+            let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+        };
+        endpoint
+            .filter(is_loopback)
+            .ok_or_else(|| ClientError::Endpoint(url.to_owned()))
+    }
+
+    /// Reads `http://host:port`, of whatever host: what is sent there is readable on the way.
+    pub fn parse_beyond_loopback(url: &str) -> Result<Self, ClientError> {
+        Self::of_any_host(url).ok_or_else(|| ClientError::AnyEndpoint(url.to_owned()))
+    }
+
+    fn of_any_host(url: &str) -> Option<Self> {
+        let authority = url.strip_prefix("http://")?.trim_end_matches('/');
+        let (host, port) = authority.rsplit_once(':')?;
+        let is_host = !host.is_empty() && !host.contains(['/', '@', '?', '#']);
+        (is_host && port.parse::<u16>().is_ok()).then(|| Self {
             authority: authority.to_owned(),
         })
+    }
+
+    fn host(&self) -> &str {
+        let parts = self.authority.rsplit_once(':');
+        parts.map_or("", |(host, _)| host)
     }
 }
 

@@ -232,6 +232,9 @@ pub struct ImportOptions {
         default_value = "http://127.0.0.1:8080"
     )]
     pub ingest_url: String,
+    /// Send beyond loopback without TLS: whoever is on the way can read documents and names.
+    #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
+    pub allow_plaintext: bool,
     /// A file that holds the API key's secret, readable by its owner only.
     #[arg(long, env = "TONGXING_API_SECRET_FILE")]
     pub secret_file: PathBuf,

@@ -1,27 +1,23 @@
 //! `tongxing import`: a file of NDJSON or CSV to ingest, in batches on several connections, with progress and a report of refused lines.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+mod batches;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use clap::ValueEnum;
 use futures::StreamExt;
 use loadtest::client::{Client, ClientError, Endpoint};
 use parking_lot::Mutex;
 
+use self::batches::{Batches, LineBatch};
 use crate::cli::ImportOptions;
 use crate::keys;
 
 /// How far the tool lets others go first, in steps of `nice`.
 pub const STANDS_BACK: u8 = 10;
-/// Lines sent at once: as many as one request takes. The log syncs less often for the same lines.
-const BATCH_LINES: usize = ingest::bulk::MAX_ITEMS;
-/// Bytes sent at once; the line that passes them is the batch's last.
-const BATCH_BYTES: usize = 4 << 20;
 /// How long a batch is sent again while ingest is away or takes nothing, before the import ends.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Rests between, doubled from the first to the longest.
@@ -69,7 +65,7 @@ impl ImportKind {
 /// Sends the file; fails if any line was refused.
 pub async fn run(options: ImportOptions) -> Result<()> {
     let secret = keys::read_secret(&options.secret_file)?;
-    let endpoint = Endpoint::parse(&options.ingest_url).context("ingest_url")?;
+    let endpoint = endpoint(&options)?;
     let is_csv = is_csv(&options.file);
     if is_csv && !options.kind.takes_csv() {
         bail!("file: only persons and facts are taken as CSV; send NDJSON");
@@ -121,6 +117,17 @@ pub async fn run(options: ImportOptions) -> Result<()> {
         bail!("{refused} lines were refused; the others went through");
     }
     Ok(())
+}
+
+/// Where ingest is. Documents, names and the secret go there in clear, so beyond loopback only where that is said to be meant.
+fn endpoint(options: &ImportOptions) -> Result<Endpoint> {
+    let url = &options.ingest_url;
+    if options.allow_plaintext {
+        return Endpoint::parse_beyond_loopback(url).context("ingest_url");
+    }
+    Endpoint::parse(url).context(
+        "ingest_url: beyond loopback, --allow-plaintext says that the network between may read along",
+    )
 }
 
 fn is_csv(file: &Path) -> bool {
@@ -208,7 +215,7 @@ async fn send_once(
     let refusals = results.iter().filter_map(|result| {
         let problem = result.get("problem")?;
         let item = result["index"].as_u64().unwrap_or(0) as usize;
-        let line = batch.first_line + batch.blank_before(item);
+        let line = batch.line_of(item);
         let detail = &problem["detail"];
         Some(match problem.get("field") {
             Some(field) => format!("line {line}: {field}: {detail}"),
@@ -218,123 +225,16 @@ async fn send_once(
     Ok(Sent::Taken(refusals.collect()))
 }
 
-/// Some lines of the file.
-struct LineBatch {
-    body: Bytes,
-    /// The number of the first line, counted from 1.
-    first_line: usize,
-    /// Lines, the blank ones among them.
-    lines: usize,
-    /// Of each blank line, its place in the batch.
-    blank: Vec<usize>,
-}
-
-impl LineBatch {
-    /// The place in the batch of an item, which blank lines are not.
-    fn blank_before(&self, item: usize) -> usize {
-        let mut place = item;
-        for blank in &self.blank {
-            if *blank <= place {
-                place += 1;
-            }
-        }
-        place
-    }
-}
-
-/// Reads a file batch by batch.
-struct Batches {
-    reader: BufReader<File>,
-    /// The header of CSV, repeated before each batch.
-    header: Vec<u8>,
-    is_csv: bool,
-    next_line: usize,
-}
-
-impl Batches {
-    fn open(file: &Path, is_csv: bool) -> Result<Self> {
-        let opened = File::open(file).with_context(|| format!("read {}", file.display()))?;
-        let mut reader = BufReader::with_capacity(1 << 20, opened);
-        let mut header = Vec::new();
-        let mut next_line = 1;
-        if is_csv {
-            reader.read_until(b'\n', &mut header)?;
-            next_line = 2;
-        }
-        Ok(Self {
-            reader,
-            header,
-            is_csv,
-            next_line,
-        })
-    }
-
-    /// Whether a line is no item. In CSV a line of spaces is a row of one column.
-    fn is_blank(&self, line: &[u8]) -> bool {
-        if self.is_csv {
-            matches!(line, b"\n" | b"\r\n")
-        } else {
-            line.trim_ascii().is_empty()
-        }
-    }
-
-    fn read(&mut self) -> io::Result<Option<LineBatch>> {
-        let mut body = self.header.clone();
-        let first_line = self.next_line;
-        let (mut lines, mut blank) = (0, Vec::new());
-        while lines < BATCH_LINES && body.len() < BATCH_BYTES {
-            let begin = body.len();
-            if self.reader.read_until(b'\n', &mut body)? == 0 {
-                break;
-            }
-            if self.is_blank(&body[begin..]) {
-                blank.push(lines);
-            }
-            lines += 1;
-        }
-        self.next_line += lines;
-        Ok((lines > 0).then(|| LineBatch {
-            body: body.into(),
-            first_line,
-            lines,
-            blank,
-        }))
-    }
-}
-
-impl Iterator for Batches {
-    type Item = io::Result<LineBatch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.read().transpose()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
 
-    fn batches(text: &str, is_csv: bool) -> Vec<LineBatch> {
+    fn batch_of(text: &str) -> LineBatch {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let batches = Batches::open(file.path(), is_csv).unwrap();
-        batches.map(Result::unwrap).collect()
-    }
-
-    #[test]
-    fn a_refused_item_is_found_in_the_file_by_its_line_number() {
-        let read = batches("{}\n\n\n{}\n{}", false);
-        assert_eq!(read.len(), 1);
-        let place = |item| read[0].first_line + read[0].blank_before(item);
-        assert_eq!([place(0), place(1), place(2)], [1, 4, 5]);
-    }
-
-    #[test]
-    fn a_line_of_spaces_is_a_row_of_csv() {
-        let read = batches("kind,number\n\n  \na,b\n", true);
-        let place = |item| read[0].first_line + read[0].blank_before(item);
-        assert_eq!([place(0), place(1)], [3, 4]);
+        let mut batches = Batches::open(file.path(), false).unwrap();
+        batches.next().unwrap().unwrap()
     }
 
     #[tokio::test]
@@ -365,7 +265,7 @@ mod tests {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         let mut client = Client::new(Endpoint::parse(&endpoint).unwrap(), "secret".into());
-        let batch = &batches("{}\n{}\n", false)[0];
+        let batch = &batch_of("{}\n{}\n");
         let never = AtomicBool::new(false);
         let refusals = send(&mut client, ImportKind::Persons, false, batch, &never);
         assert_eq!(
@@ -381,21 +281,9 @@ mod tests {
             Endpoint::parse("http://127.0.0.1:9").unwrap(),
             "secret".into(),
         );
-        let batch = &batches("{}\n", false)[0];
+        let batch = &batch_of("{}\n");
         let never = AtomicBool::new(false);
         let refused = send(&mut client, ImportKind::Persons, false, batch, &never);
         assert!(refused.await.is_err());
-    }
-
-    #[test]
-    fn each_batch_of_csv_begins_with_the_header() {
-        let text = format!("kind,number\n{}", "a,b\n".repeat(BATCH_LINES + 1));
-        let read = batches(&text, true);
-        assert_eq!(read.len(), 2);
-        assert_eq!(read[1].body, "kind,number\na,b\n");
-        assert_eq!(
-            (read[0].first_line, read[1].first_line),
-            (2, BATCH_LINES + 2)
-        );
     }
 }
