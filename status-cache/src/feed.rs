@@ -2,7 +2,7 @@
 
 mod change;
 mod error;
-mod threads;
+mod instruments;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use event_log::{LogError, Offset, Partition, PartitionReader, SharedLog, StoredRecord};
-use metrics::{Counter, Histogram, counter, histogram};
 use scan_model::Timestamp;
 use scan_model::codec::CodecError;
+use scheduling::StandingBack;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::change::Change;
 pub use self::error::FeedError;
-use self::threads::Threads;
+use self::instruments::Instruments;
 use crate::cache::{Applied, StatusCache};
 use crate::positions::{LogPosition, Positions, StatusTopic};
 
@@ -33,6 +33,9 @@ pub const CODE_REVOCATIONS: &str = StatusTopic::CodeRevocations.name();
 /// The topic of declarations.
 pub const DECLARATIONS: &str = StatusTopic::Declarations.name();
 
+/// How far its threads stand back, in steps of `nice`: as far as a database beside it. A lookup that wakes goes before what is applied, and
+/// what is applied is owed little for it.
+const STANDS_BACK: u8 = 5;
 /// Records applied in one turn, so that no other writer waits for long.
 const TURN: usize = 32;
 /// Bytes applied at a time.
@@ -79,7 +82,7 @@ pub struct Feed {
     failure: watch::Receiver<Option<String>>,
     tasks: JoinSet<()>,
     /// Where the tasks run.
-    _threads: Threads,
+    _threads: StandingBack,
 }
 
 impl Feed {
@@ -90,7 +93,9 @@ impl Feed {
         cache: Arc<StatusCache>,
         from: &Coverage,
     ) -> Result<Self, FeedError> {
-        let threads = Threads::start().map_err(FeedError::Threads)?;
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = StandingBack::start("status-feed", count, STANDS_BACK);
+        let threads = threads.map_err(FeedError::Threads)?;
         let runtime = threads.handle();
         let mut progress = HashMap::new();
         let mut tasks = JoinSet::new();
@@ -307,29 +312,6 @@ async fn open_reader(
                 tokio::time::sleep(AWAY_INTERVAL).await;
             }
             outcome => return outcome,
-        }
-    }
-}
-
-/// Counts what is applied and what cannot be (INV-9).
-struct Instruments {
-    /// Seconds from a record's append to its effect on this node's answers, once the node has caught up (X2). Between machines the
-    /// difference of their clocks is in it.
-    propagation: Histogram,
-    applied: Counter,
-    collisions: Counter,
-    malformed: Counter,
-    without_place: Counter,
-}
-
-impl Instruments {
-    fn of(topic: StatusTopic) -> Self {
-        Self {
-            propagation: histogram!("status_propagation_seconds", "topic" => topic.name()),
-            applied: counter!("status_applied_records_total", "topic" => topic.name()),
-            collisions: counter!("status_collisions_total"),
-            without_place: counter!("status_persons_without_place_total"),
-            malformed: counter!("status_malformed_records_total", "topic" => topic.name()),
         }
     }
 }

@@ -27,9 +27,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use scheduling::StandingBack;
 use scheduling::pace::Pace;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::connection::{After, QuickConnection};
@@ -66,13 +66,14 @@ pub async fn serve_front_line<Q: Quick>(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let count = thread::available_parallelism().map_or(1, usize::from);
-    let heavy = Heavy::start(count)?;
+    // Two threads a core, as one that gives way to lookups keeps its thread.
+    let heavy = StandingBack::start("heavy", 2 * count, HEAVY_STANDS_BACK)?;
     let cores = (0..count)
         .map(|number| {
             let service = Service {
                 router: router.clone(),
                 quick: Arc::clone(&quick),
-                heavy: heavy.handle.clone(),
+                heavy: heavy.handle().clone(),
             };
             start_core(number, service)
         })
@@ -102,39 +103,6 @@ pub async fn serve_front_line<Q: Quick>(
 
 /// Bytes that are read of a connection at a time, and the longest head: some 15 microseconds of a core, before lookups may go first.
 const READ_AT_A_TIME: usize = 64 << 10;
-
-/// Where heavy requests run: two threads a core, as one that gives way to lookups keeps its thread. Dropped, it waits for none.
-struct Heavy {
-    handle: Handle,
-    runtime: Option<Runtime>,
-}
-
-impl Heavy {
-    fn start(cores: usize) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2 * cores)
-            .thread_name("heavy")
-            .on_thread_start(|| {
-                if let Err(error) = scheduling::stand_back(HEAVY_STANDS_BACK) {
-                    tracing::warn!(%error, "heavy requests do not stand back behind lookups");
-                }
-            })
-            .enable_all()
-            .build()?;
-        Ok(Self {
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
-        })
-    }
-}
-
-impl Drop for Heavy {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
 
 fn hand_over(cores: &[Core], stream: TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {

@@ -6,12 +6,14 @@
 
 pub mod front_line;
 pub mod pace;
+mod standing_back;
 mod wakes;
 
 use std::io;
 
 use rustix::process::{getpriority_process, setpriority_process};
 
+pub use crate::standing_back::StandingBack;
 pub use crate::wakes::wake_promptly;
 
 /// Lets the calling thread stand back behind others by so many steps of `nice(1)`: where a core is wanted by more than one, each
