@@ -8,7 +8,7 @@ built=$(cargo bench --locked --package ingest --bench lookup_instructions --no-r
   sed -n 's/.*"executable":"\([^"]*\/lookup_instructions-[^"]*\)".*/\1/p' | tail -1)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-count() { # count <lookups>: instructions of the whole run
+count() { # count <lookups>: instructions of so many lookups
   valgrind --tool=callgrind --toggle-collect='*lookup_instructions*answer_one*' --callgrind-out-file="$work/out" "$built" "$1" 2>&1 | sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 few=$(count 1000)

@@ -6,7 +6,8 @@
 //! 4. *swap*: the built database takes the live one's place ([`warehouse::replacement`]).
 //!
 //! The group's positions stay as they are: what a replay has read ends where the aggregator goes on, so that a kill at any
-//! moment, the swap included, leaves a database and positions that belong together. A range that was pending is not read; the
+//! moment, the swap included, leaves a database and positions that belong together. (The history of facts is read to its end, and the
+//! member that follows it goes on where the store ends, if that is before its position.) A range that was pending is not read; the
 //! aggregator finds none of it in raw and sends it. Only a partition without a position, as after a restored backup, is read
 //! to its end, and its position is written after the swap; a kill between the two is noticed at the aggregator's start, which
 //! asks for another replay.
@@ -201,7 +202,7 @@ pub async fn run(
     schema::check_fingerprint(&built, fingerprint).await?;
     names::write_divisions(&built).await?;
     names::write_sites(log, &built, &dissolved.grids).await?;
-    let fact_changes = fact_history::rebuild(log, &built).await?;
+    let facts = fact_history::rebuild(log, &built).await?;
     let mut builder = Builder::new(log, &built, &dissolved.grids, options).await?;
     let building = builder.build(&shares, report).await?;
     let began = Instant::now();
@@ -217,8 +218,16 @@ pub async fn run(
     for (partition, share) in shares.iter().filter(|(_, share)| share.sets_position) {
         consumer.commit(*partition, settled(share.end)).await?;
     }
+    let began = Instant::now();
+    while let Err(error) = facts.set_positions(log).await {
+        let may_leave = matches!(error, LogError::GroupInUse(_)) || error.is_retryable();
+        if !may_leave || began.elapsed() > options.fence_patience {
+            return Err(error.into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     Ok(Report {
-        fact_changes,
+        fact_changes: facts.rows,
         slices,
         building,
         proving,

@@ -215,11 +215,22 @@ impl Ingest {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Writes a snapshot of the status cache, where one is configured; answers its bytes.
+    /// Writes a snapshot of the status cache, where one is configured; answers its bytes. One that turned out to be of another log is
+    /// removed instead.
     pub fn write_snapshot(&self) -> Result<Option<u64>, snapshot::SnapshotError> {
         let Some(file) = &self.config.snapshot else {
             return Ok(None);
         };
+        if self.feed.is_of_another_log() {
+            // The next start is to rebuild from the log, not to begin with this again.
+            return match std::fs::remove_file(file) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    let file = file.clone();
+                    Err(snapshot::SnapshotError::Io { file, source })
+                }
+                _ => Ok(None),
+            };
+        }
         let known_until = self.feed.known_until();
         let fingerprint = self.config.person_key.fingerprint();
         let pace = if self.is_draining() {
@@ -301,21 +312,24 @@ async fn wait_known_until(feed: &Feed, instant: Timestamp) {
     }
 }
 
-/// How long the log is asked whether the snapshot is of it. Where it is away, the feed tells once it is back.
-const ASKING: Duration = Duration::from_secs(2);
-
-/// Whether the restored snapshot covers what the log does not hold.
+/// Whether the restored snapshot covers what the log does not hold. Where the log is away, the feed tells once it is back.
 async fn is_of_another_log(cache: &StatusCache, log: &SharedLog, config: &IngestConfig) -> bool {
     let Some(file) = &config.snapshot else {
         return false;
     };
-    let asking = snapshot::check_against_log(cache, log, file);
-    match tokio::time::timeout(ASKING, asking).await {
-        Ok(Ok(Err(refused))) => {
+    if config.may_start_without_log {
+        return false;
+    }
+    match snapshot::check_against_log(cache, log, file).await {
+        Ok(Err(refused)) => {
             say_refused(&refused);
             true
         }
-        Ok(Ok(Ok(())) | Err(_)) | Err(_) => false,
+        Ok(Ok(())) => false,
+        Err(error) => {
+            tracing::warn!(%error, "the log does not say whether the status snapshot is of it");
+            false
+        }
     }
 }
 

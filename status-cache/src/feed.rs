@@ -7,7 +7,7 @@ mod instruments;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use event_log::{LogError, Offset, Partition, PartitionReader, SharedLog, StoredRecord};
@@ -22,6 +22,7 @@ pub use self::error::FeedError;
 use self::instruments::Instruments;
 use crate::cache::{Applied, StatusCache};
 use crate::positions::{LogPosition, Positions, StatusTopic};
+use crate::snapshot;
 
 /// The topic of enrolments.
 pub const PERSONS: &str = StatusTopic::Persons.name();
@@ -80,6 +81,7 @@ pub struct Feed {
     /// The lowest of all partitions', as of at most [`GLANCE`] ago: what lookups read, so that none has to ask every partition.
     known_until_ms: Arc<AtomicI64>,
     failure: watch::Receiver<Option<String>>,
+    is_of_another_log: Arc<AtomicBool>,
     tasks: JoinSet<()>,
     /// Where the tasks run.
     _threads: StandingBack,
@@ -100,6 +102,7 @@ impl Feed {
         let mut progress = HashMap::new();
         let mut tasks = JoinSet::new();
         let (failed, failure) = watch::channel(None);
+        let is_of_another_log = Arc::new(AtomicBool::new(false));
         let covered = cache.highest_positions();
         for topic in StatusTopic::ALL {
             for partition in 0..log.partitions(topic.name())? {
@@ -118,10 +121,13 @@ impl Feed {
                 });
                 progress.insert(key, Arc::clone(&here));
                 let (log, cache, failed) = (Arc::clone(&log), Arc::clone(&cache), failed.clone());
+                let is_of_another_log = Arc::clone(&is_of_another_log);
                 let following = async move {
                     let from = start..covered;
                     if let Err(error) = follow(&log, &cache, topic, partition, from, &here).await {
                         let topic = topic.name();
+                        let is_ahead = matches!(error, FeedError::AheadOfLog { .. });
+                        is_of_another_log.fetch_or(is_ahead, Ordering::Relaxed);
                         tracing::error!(%error, topic, partition, "status feed stopped");
                         failed.send_replace(Some(error.to_string()));
                     }
@@ -154,6 +160,7 @@ impl Feed {
             progress,
             known_until_ms,
             failure,
+            is_of_another_log,
             tasks,
             _threads: threads,
         })
@@ -203,6 +210,11 @@ impl Feed {
     /// Why following stopped, if it did.
     pub fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
+    }
+
+    /// Whether it turned out that what the cache began with is of another log: nothing of it is to be kept.
+    pub fn is_of_another_log(&self) -> bool {
+        self.is_of_another_log.load(Ordering::Relaxed)
     }
 
     /// Everything appended up to here has been applied.
@@ -294,15 +306,16 @@ async fn open_reader(
     let topic_name = topic.name();
     loop {
         let opened = async {
-            let bounds = log.bounds(topic_name, partition).await?;
-            if from.end > bounds.end {
+            let end = snapshot::end_beyond(log, topic, partition, from.end).await?;
+            if from.end > end {
                 return Err(FeedError::AheadOfLog {
                     topic: topic_name,
                     partition,
                     covered: from.end,
-                    end: bounds.end,
+                    end,
                 });
             }
+            let bounds = log.bounds(topic_name, partition).await?;
             let start = from.start.max(bounds.start);
             Ok(log.read(topic_name, partition, start).await?)
         };

@@ -170,7 +170,7 @@ pub struct QueryOptions {
     /// Where ingest is, as http://host:port: it decides who may read a person's history, which is refused without it.
     #[arg(long, env = "TONGXING_INGEST_URL")]
     pub ingest_url: Option<String>,
-    /// Listen beyond loopback without TLS.
+    /// Listen, and ask ingest, beyond loopback without TLS.
     #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
     pub allow_plaintext: bool,
     /// A TOML file with any of these options, their dashes as underscores.
@@ -233,7 +233,7 @@ pub struct ImportOptions {
     )]
     pub ingest_url: String,
     /// Send beyond loopback without TLS: whoever is on the way can read documents and names.
-    #[arg(long, env = "TONGXING_ALLOW_PLAINTEXT")]
+    #[arg(long, env = "TONGXING_IMPORT_ALLOW_PLAINTEXT")]
     pub allow_plaintext: bool,
     /// A file that holds the API key's secret, readable by its owner only.
     #[arg(long, env = "TONGXING_API_SECRET_FILE")]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use http_service::RenderMetrics;
 use query::{CompleteUpTo, IngestClient, Query};
 use warehouse::{Cluster, Store, StoreConfig, Topology, schema};
@@ -52,6 +52,15 @@ pub fn store_of(options: StoreOptions) -> Result<Store> {
     Ok(store.with_topology(topology))
 }
 
+/// A way to ingest. Callers' keys and documents go there in clear, so beyond loopback only where that is said to be meant.
+fn ingest_client(url: &str, allow_plaintext: bool) -> Result<IngestClient> {
+    let client = IngestClient::new(url)?;
+    if !allow_plaintext && !client.is_on_loopback() {
+        bail!("{url} is beyond loopback, and there is no TLS; say --allow-plaintext");
+    }
+    Ok(client)
+}
+
 /// Runs `tongxing query`: reads a store that others write.
 pub async fn query_alone(options: QueryOptions, metrics: RenderMetrics) -> Result<()> {
     check_listen("listen", options.listen, options.allow_plaintext)?;
@@ -62,7 +71,8 @@ pub async fn query_alone(options: QueryOptions, metrics: RenderMetrics) -> Resul
         Box::pin(async move { warehouse::completeness::read(&store).await.ok().flatten() })
     });
     let ingest = options.ingest_url.as_deref().filter(|url| !url.is_empty());
-    let ingest = ingest.map(IngestClient::new).transpose();
+    let ingest = ingest.map(|url| ingest_client(url, options.allow_plaintext));
+    let ingest = ingest.transpose();
     let query = Arc::new(Query {
         store,
         complete_up_to,

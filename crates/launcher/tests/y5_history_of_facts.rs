@@ -1,5 +1,5 @@
 //! Claim (S4, Y5, INV-5): whoever may read it is told every change of a person's facts, each once, with who supplied it and why: after
-//! a withdrawal, a kill of the whole deployment and of its engine, and a replay from the log.
+//! a withdrawal, a kill of the whole deployment and of its engine, a replay from the log, and a loss of the table.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -100,6 +100,12 @@ async fn y5_every_change_of_a_person_s_facts_is_told_once_whatever_came_between(
     assert!(replayed.status.success(), "{replayed:?}");
     let said = String::from_utf8_lossy(&replayed.stdout).into_owned();
     assert!(said.contains("3 changes of facts stored"), "{said}");
+    let service = place.start().await;
+    assert_eq!(history(&place, person, 3).await, changes);
+
+    // A store that lacks what the position says is filled from the log.
+    place.sql("TRUNCATE TABLE fact_history").await;
+    service.kill();
     let service = place.start().await;
     assert_eq!(history(&place, person, 3).await, changes);
     assert!(service.terminate().await.success());

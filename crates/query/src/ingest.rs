@@ -1,5 +1,6 @@
 //! Forwards what belongs to ingest: who a caller is, what it may read and whom a document names is decided there (INV-8), and audited.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -69,6 +70,13 @@ impl IngestClient {
         Ok(Self { authority, client })
     }
 
+    /// Whether requests stay on this machine.
+    pub fn is_on_loopback(&self) -> bool {
+        let host = self.authority.host();
+        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// Posts a caller's body to a path, in the caller's name.
     ///
     /// # Errors
@@ -126,8 +134,16 @@ mod tests {
 
     #[test]
     fn a_url_is_a_host_and_a_port() {
-        assert!(IngestClient::new("http://127.0.0.1:8080").is_ok());
-        assert!(IngestClient::new("http://ingest:8080/").is_ok());
+        for (url, is_on_loopback) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]:8080", true),
+            ("http://localhost:8080", true),
+            ("http://ingest:8080/", false),
+            ("http://10.0.0.1", false),
+        ] {
+            let client = IngestClient::new(url).unwrap();
+            assert_eq!(client.is_on_loopback(), is_on_loopback, "{url}");
+        }
         for refused in [
             "",
             "127.0.0.1:8080",

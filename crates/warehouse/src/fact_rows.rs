@@ -2,6 +2,9 @@
 
 use bytes::BufMut;
 use scan_model::Fact;
+use serde::Deserialize;
+
+use crate::store::{Store, StoreError};
 
 /// The table.
 pub const TABLE: &str = "fact_history";
@@ -30,6 +33,22 @@ pub fn encode(rows: &mut Vec<u8>, log_partition: u32, log_offset: u64, fact: &Fa
     rows.put_u64_le(fact.supplied_by);
     put_text(rows, &fact.note);
     rows.put_u16_le(fact.change);
+}
+
+/// The offset behind the last row of a log partition; nothing where there is none.
+pub async fn end(store: &Store, log_partition: u32) -> Result<Option<u64>, StoreError> {
+    #[derive(Deserialize)]
+    struct End {
+        end: u64,
+    }
+    let ends: Vec<End> = store
+        .rows(
+            "SELECT max(log_offset) + 1 AS end FROM fact_history
+             WHERE log_partition = {partition:UInt16} HAVING count() > 0",
+            &[("partition", log_partition.to_string())],
+        )
+        .await?;
+    Ok(ends.first().map(|end| end.end))
 }
 
 /// A text with its length before it, seven bits a byte, the lowest first.

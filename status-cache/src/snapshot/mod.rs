@@ -33,6 +33,7 @@ use event_log::{Offset, Partition};
 use crate::positions::StatusTopic;
 
 pub use self::against_log::check_against_log;
+pub(crate) use self::against_log::end_beyond;
 pub use self::read::read;
 pub use self::write::{Pace, write};
 

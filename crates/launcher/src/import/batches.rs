@@ -13,6 +13,9 @@ const BATCH_LINES: usize = ingest::bulk::MAX_ITEMS;
 /// Bytes sent at once; the item that passes them is the batch's last.
 const BATCH_BYTES: usize = 4 << 20;
 
+/// Lines of one row at most: quotes that are never closed would take in the whole file.
+const ROW_LINES: usize = 100;
+
 /// Some lines of the file.
 pub(super) struct LineBatch {
     pub(super) body: Bytes,
@@ -86,11 +89,18 @@ impl Batches {
                 no_items.push(lines);
             }
             lines += 1;
-            // Quotes that are never closed would take in the whole file.
-            while self.is_csv && body.len() < BATCH_BYTES && ends_in_quotes(&body[begin..]) {
-                if self.reader.read_until(b'\n', &mut body)? == 0 {
+            if !self.is_csv {
+                continue;
+            }
+            let mut quotes = Quotes::default();
+            quotes.read(&body[begin..]);
+            for _ in 1..ROW_LINES {
+                let begin = body.len();
+                let may_go_on = quotes.is_quoted && begin < BATCH_BYTES;
+                if !may_go_on || self.reader.read_until(b'\n', &mut body)? == 0 {
                     break;
                 }
+                quotes.read(&body[begin..]);
                 no_items.push(lines);
                 lines += 1;
             }
@@ -105,26 +115,42 @@ impl Batches {
     }
 }
 
-/// Whether a row of CSV ends within a quoted field, so that the next line belongs to it (RFC 4180). A quote counts where a field begins with
-/// it.
-fn ends_in_quotes(row: &[u8]) -> bool {
-    if memchr(b'"', row).is_none() {
-        return false;
-    }
-    let (mut is_quoted, mut begins_field) = (false, true);
-    let mut bytes = row.iter().copied().peekable();
-    while let Some(byte) = bytes.next() {
-        if is_quoted {
-            // Two of them are one of the text.
-            if byte == b'"' && bytes.next_if_eq(&b'"').is_none() {
-                is_quoted = false;
-            }
-        } else {
-            is_quoted = byte == b'"' && begins_field;
-            begins_field = matches!(byte, b',' | b'\n' | b'\r');
+/// Where a row of CSV stands after the text that was read of it (RFC 4180).
+struct Quotes {
+    /// Within a quoted field, so that the next line belongs to it.
+    is_quoted: bool,
+    /// A quote counts where a field begins with it.
+    begins_field: bool,
+}
+
+impl Default for Quotes {
+    fn default() -> Self {
+        Self {
+            is_quoted: false,
+            begins_field: true,
         }
     }
-    is_quoted
+}
+
+impl Quotes {
+    /// Reads a line, the first of the row or one that goes on in its quotes.
+    fn read(&mut self, line: &[u8]) {
+        if memchr(b'"', line).is_none() {
+            return;
+        }
+        let mut bytes = line.iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
+            if self.is_quoted {
+                // Two of them are one of the text.
+                if byte == b'"' && bytes.next_if_eq(&b'"').is_none() {
+                    self.is_quoted = false;
+                }
+            } else {
+                self.is_quoted = byte == b'"' && self.begins_field;
+                self.begins_field = matches!(byte, b',' | b'\n' | b'\r');
+            }
+        }
+    }
 }
 
 impl Iterator for Batches {
@@ -193,7 +219,9 @@ mod tests {
             ("a,b\"\n", false),
             ("a, \"b\n", false),
         ] {
-            assert_eq!(ends_in_quotes(row.as_bytes()), expected, "{row}");
+            let mut quotes = Quotes::default();
+            quotes.read(row.as_bytes());
+            assert_eq!(quotes.is_quoted, expected, "{row}");
         }
     }
 }

@@ -184,6 +184,7 @@ pub fn program() -> PathBuf {
 pub fn open_log(folder: &Path, partitions: u32) -> SharedLog {
     let topics = vec![
         TopicConfig::new(SCANS, partitions, Cleanup::KEEP),
+        TopicConfig::new(aggregator::fact_history::TOPIC, partitions, Cleanup::KEEP),
         TopicConfig::new(DEAD_LETTERS, 1, Cleanup::KEEP),
         TopicConfig::new(registry::TOPIC, 1, Cleanup::KEEP),
     ];
