@@ -203,6 +203,25 @@ fn an_address_beyond_loopback_is_refused_without_an_explicit_word() {
     }
 }
 
+#[test]
+fn nothing_is_sent_beyond_loopback_in_clear_without_an_explicit_word() {
+    let url = "--ingest-url=http://192.0.2.1:8080";
+    let [port] = free_ports::<1>();
+    let mut query = tongxing();
+    query.args(["query", url, "--listen", &format!("127.0.0.1:{port}")]);
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut import = tongxing();
+    import.args(["import", "persons", "nowhere.csv", url]);
+    import.arg("--secret-file").arg(&secret);
+    for command in [&mut query, &mut import] {
+        let said = refusal(command);
+        assert_says(&said, &["ingest_url", "loopback", "--allow-plaintext"], url);
+    }
+}
+
 #[tokio::test]
 async fn an_address_beyond_loopback_is_served_after_the_word_that_the_refusal_names() {
     let (place, [port]) = (Place::new(), free_ports());

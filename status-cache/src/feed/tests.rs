@@ -18,6 +18,20 @@ fn open_log(folder: &Path, partitions: u32) -> SharedLog {
     Arc::new(log)
 }
 
+/// The record of a person's enrolment.
+fn record(number: u64) -> Record {
+    let identity = Identity {
+        person: PersonId(number),
+        check: 0,
+    };
+    let enrolment = Enrolment {
+        identity,
+        ..enrolment(0)
+    };
+    let value = codec::encode(&enrolment).unwrap();
+    Record::keyed(number.to_be_bytes().to_vec(), value)
+}
+
 #[tokio::test]
 async fn inv5_a_snapshot_states_where_it_stands_in_partitions_that_held_nothing_yet() {
     let folder = tempfile::tempdir().unwrap();
@@ -43,18 +57,6 @@ async fn inv5_a_snapshot_states_where_it_stands_in_partitions_that_held_nothing_
 async fn whoever_finds_the_table_full_stops_nothing_for_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let log = open_log(folder.path(), 1);
-    let record = |number: u64| {
-        let identity = Identity {
-            person: PersonId(number),
-            check: 0,
-        };
-        let enrolment = Enrolment {
-            identity,
-            ..enrolment(0)
-        };
-        let value = codec::encode(&enrolment).unwrap();
-        Record::keyed(number.to_be_bytes().to_vec(), value)
-    };
     let records = vec![record(1), record(2), record(3), record(1)];
     let appended = log.append(PERSONS, 0, records).await.unwrap();
     let cache = Arc::new(StatusCache::new(2).unwrap());
@@ -80,20 +82,6 @@ async fn whoever_finds_the_table_full_stops_nothing_for_the_others() {
 async fn inv5_a_snapshot_ahead_of_the_log_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let log = open_log(&folder.path().join("first"), 1);
-    let record = |number: u64| {
-        let identity = Identity {
-            person: PersonId(number),
-            check: 0,
-        };
-        let enrolment = Enrolment {
-            identity,
-            ..enrolment(0)
-        };
-        Record::keyed(
-            number.to_be_bytes().to_vec(),
-            codec::encode(&enrolment).unwrap(),
-        )
-    };
     let appended = log.append(PERSONS, 0, vec![record(1), record(2)]).await;
     let cache = Arc::new(StatusCache::new(2).unwrap());
     let feed = Feed::start(Arc::clone(&log), Arc::clone(&cache), &Coverage::default()).unwrap();
